@@ -1,0 +1,158 @@
+"""Training batches as a pure function of (dataset, seed, step): any step's batch can be made again, on any number of ranks.
+
+An epoch's order: the storage groups are shuffled, then the rows within windows of a few groups, so that reading stays nearly
+sequential. Batch `step` holds the rows [step * batch_size, (step + 1) * batch_size) of the endless concatenation of epochs;
+rank r of w takes every w-th of them. Augmentation is seeded per (seed, step, place).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gaugan.augment import Augmentation, augment_pair
+from gaugan.config import UserError
+from gaugan.images import fit_pair, to_tensor
+from gaugan.pairs import DecodedPair, Pairs
+
+Batch = dict[str, torch.Tensor]
+WINDOW_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """What the batches of a run look like."""
+
+    split: str
+    image_size: tuple[int, int]
+    batch_size: int
+    """Over all ranks."""
+    seed: int = 0
+    augmentation: Augmentation | None = None
+    cache_mb: int = 1024
+    """Resized pictures are kept in memory up to this much."""
+
+
+class Order:
+    """The endless order of rows: `row(n)` is the n-th row to be seen. Deterministic, random access by epoch."""
+
+    def __init__(self, groups: list[list[int]], seed: int) -> None:
+        self.groups, self.seed = groups, seed
+        self.num_rows = sum(len(group) for group in groups)
+        self._epoch, self._rows = -1, np.zeros(0, dtype=np.int64)
+
+    def row(self, position: int) -> int:
+        epoch, place = divmod(position, self.num_rows)
+        if epoch != self._epoch:
+            self._epoch, self._rows = epoch, self._shuffled(epoch)
+        return int(self._rows[place])
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.groups))
+        windows = [order[start : start + WINDOW_GROUPS] for start in range(0, len(order), WINDOW_GROUPS)]
+        rows = [np.concatenate([self.groups[group] for group in window]) for window in windows]
+        return np.concatenate([rng.permutation(part) for part in rows])
+
+
+class _Reader:
+    """Rows resized to the batch's size, cached while the budget lasts."""
+
+    def __init__(self, pairs: Pairs, spec: BatchSpec) -> None:
+        self.pairs, self.spec = pairs, spec
+        height, width = spec.image_size
+        self._room = spec.cache_mb * 2**20 // (4 * height * width)
+        self._cache: dict[int, DecodedPair] = {}
+
+    def read(self, index: int) -> DecodedPair:
+        if index in self._cache:
+            return self._cache[index]
+        pair = self.pairs.read(self.spec.split, index)
+        image, label_map = fit_pair(pair.image, pair.label_map, self.spec.image_size)
+        fitted = DecodedPair(pair.id, image, label_map, pair.confidence)
+        if len(self._cache) < self._room:
+            self._cache[index] = fitted
+        return fitted
+
+
+def batches(pairs: Pairs, spec: BatchSpec, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """Endless batches from `start_step` on, for one rank.
+
+    A batch: "image" float32 (n, 3, H, W) in [-1, 1], "label_map" int64 (n, H, W), "confidence" float32 (n,) (1 for labels
+    made by people); n = batch_size / world.
+    """
+    if pairs.num(spec.split) == 0:
+        raise UserError(f"{pairs.uri}: split {spec.split!r} is empty; import with another --held-out share")
+    if spec.batch_size % world:
+        raise UserError(f"--batch-size {spec.batch_size} must be a multiple of --num-workers {world}")
+    reader, order = _Reader(pairs, spec), Order(pairs.groups(spec.split), spec.seed)
+    step = start_step
+    while True:
+        places = range(rank, spec.batch_size, world)
+        yield _collate([_augmented(reader, order, spec, step, place) for place in places])
+        step += 1
+
+
+def _augmented(reader: _Reader, order: Order, spec: BatchSpec, step: int, place: int) -> DecodedPair:
+    pair = reader.read(order.row(step * spec.batch_size + place))
+    if spec.augmentation is None:
+        return pair
+    rng = np.random.default_rng([spec.seed, step, place, 7])
+    image, label_map = augment_pair(pair.image, pair.label_map, spec.augmentation, rng)
+    return DecodedPair(pair.id, image, label_map, pair.confidence)
+
+
+def _collate(rows: list[DecodedPair]) -> Batch:
+    return {
+        "image": to_tensor(np.stack([row.image for row in rows])),
+        "label_map": torch.from_numpy(np.stack([row.label_map for row in rows]).astype(np.int64)),
+        "confidence": torch.tensor([1.0 if row.confidence is None else row.confidence for row in rows]),
+    }
+
+
+def whole_split(pairs: Pairs, spec: BatchSpec, limit: int | None = None) -> Iterator[Batch]:
+    """Every row of a split once (the first `limit`), in reading order, not augmented; the last batch may be smaller."""
+    reader = _Reader(pairs, spec)
+    count = min(pairs.num(spec.split), limit or pairs.num(spec.split))
+    for start in range(0, count, spec.batch_size):
+        yield _collate([reader.read(index) for index in range(start, min(start + spec.batch_size, count))])
+
+
+def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+    """The same batches, made by a background thread while the step runs. Errors come out at their place."""
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+
+    def fill() -> None:
+        try:
+            for batch in source:
+                while not closed.is_set():
+                    try:
+                        ready.put(batch, timeout=0.2)
+                        break
+                    except queue.Full:
+                        continue
+                if closed.is_set():
+                    return
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=fill, daemon=True, name="prefetch").start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device (asynchronously on GPUs)."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,0 +1,167 @@
+"""Configuration: frozen dataclasses <-> YAML <-> command-line flags, through one parser (tyro).
+
+The sentence under a field of a config dataclass is its --help text. A run is described by one such object; its resolved
+YAML is saved beside the result and can be given back with `--config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+Config = TypeVar("Config")
+
+
+class UserError(ValueError):
+    """A mistake that the person at the keyboard can mend; printed alone, without a traceback, exit code 2."""
+
+
+def to_plain(config: Any) -> Any:
+    """Dataclass -> dicts, lists, numbers and strings only (what YAML and JSON can hold)."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): to_plain(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_plain(value) for value in config]
+    return config
+
+
+def from_plain(cls: type[Config], data: Mapping[str, Any], source: str = "config") -> Config:
+    """The inverse of `to_plain`.
+
+    Raises UserError naming `source` and the field when a field is unknown (with the closest known names), missing, or of
+    another type than the dataclass says.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(data, Mapping):
+        raise UserError(f"{source}: expected fields of {cls.__name__}, found {type(data).__name__} {data!r}")
+    for name in data:
+        if name not in fields:
+            close = difflib.get_close_matches(str(name), fields, n=3) or sorted(fields)
+            raise UserError(f"{source}: unknown field {name!r}; did you mean {', '.join(close)}?")
+    values = {name: _convert(hints[name], value, f"{source}: {name}") for name, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved config as YAML text, fields in the order of their declaration."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def replace_path(config: Config, path: str, value: Any) -> Config:
+    """A copy of `config` with the field at the dotted `path` (such as "spade.lambda_feat") set to `value`."""
+    head, _, rest = path.partition(".")
+    if head not in {field.name for field in dataclasses.fields(config)}:  # type: ignore[arg-type]
+        names = ", ".join(field.name for field in dataclasses.fields(config))  # type: ignore[arg-type]
+        raise UserError(f"{path!r}: {type(config).__name__} has no field {head!r}; it has {names}")
+    if rest:
+        value = replace_path(getattr(config, head), rest, value)
+    else:
+        value = _convert(typing.get_type_hints(type(config))[head], value, path)
+    return dataclasses.replace(config, **{head: value})  # type: ignore[type-var]
+
+
+def parse(cls: type[Config], argv: Sequence[str] | None = None, description: str = "") -> Config:
+    """Flags -> config object. `--config FILE` is read first (a path or s3:// URI), flags override it.
+
+    Usage errors, also those that the dataclass itself raises, end the process with exit code 2.
+    """
+    import tyro
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        default, arguments = _default_from_file(cls, arguments)
+        extra = {} if default is None else {"default": default}
+        return tyro.cli(cls, args=arguments, description=_with_config_hint(description), **extra)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _with_config_hint(description: str) -> str:
+    return description.strip() + "\n\n--config FILE: read a saved config.yaml first; other flags override it."
+
+
+def _default_from_file(cls: type[Config], arguments: list[str]) -> tuple[Config | None, list[str]]:
+    """Takes `--config FILE` out of the arguments and loads it."""
+    from gaugan import storage
+
+    for place, word in enumerate(arguments):
+        if word != "--config" and not word.startswith("--config="):
+            continue
+        if word == "--config" and place + 1 == len(arguments):
+            raise UserError("--config: expects a file")
+        uri = arguments[place + 1] if word == "--config" else word.partition("=")[2]
+        rest = arguments[:place] + arguments[place + (2 if word == "--config" else 1) :]
+        try:
+            data = yaml.safe_load(storage.read_text(uri))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"--config {uri}: {error}") from error
+        return from_plain(cls, data or {}, source=f"--config {uri}"), rest
+    return None, arguments
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Checks and converts one plain value to the annotated type."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, where)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if origin in (tuple, list):
+        return _convert_sequence(hint, origin, value, where)
+    if origin in (dict, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_plain(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _convert_union(hint: Any, value: Any, where: str) -> Any:
+    options = get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    problems = []
+    for option in options:
+        if option is not type(None):
+            try:
+                return _convert(option, value, where)
+            except UserError as error:
+                problems.append(str(error))
+    raise UserError("; ".join(problems))
+
+
+def _convert_sequence(hint: Any, origin: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where}: expected a list, found {value!r}")
+    inner = get_args(hint)
+    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
+        if len(value) != len(inner):
+            raise UserError(f"{where}: expected {len(inner)} values, found {len(value)}: {value!r}")
+        return tuple(_convert(kind, item, where) for kind, item in zip(inner, value, strict=True))
+    return origin(_convert(inner[0] if inner else Any, item, where) for item in value)

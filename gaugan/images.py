@@ -1,0 +1,197 @@
+"""Pictures: safe decoding, encoding, sizes and ranges. One owner for every picture convention.
+
+Raw pixels are uint8 (H, W, 3) RGB; networks see float32 (3, H, W) in [-1, 1]. Size is checked from the header before
+anything is decoded, formats are allow-listed, and every refusal has a stable code.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+MAX_PIXELS = 100_000_000
+MAGIC = {
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP", b"GIF8": "GIF",
+    b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"BM": "BMP", b"%!PS": "EPS", b"%PDF": "PDF",
+    b"<svg": "SVG", b"<?xml": "SVG", b"\x00\x00\x01\x00": "ICO", b"8BPS": "PSD", b"P6": "PPM", b"P5": "PPM",
+}  # fmt: skip
+
+
+class ImageError(ValueError):
+    """A picture that can't be used.
+
+    `code` is one of empty, not_an_image, unsupported_format, too_large, too_small, truncated, corrupt.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, min_side: int = 1) -> np.ndarray:
+    """File bytes -> uint8 (H, W, 3) RGB, upright (EXIF), alpha on white, 16 bit scaled to 8. Raises ImageError."""
+    return decode_image_with_note(data, max_pixels, formats, min_side)[0]
+
+
+def decode_image_with_note(
+    data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, min_side: int = 1
+) -> tuple[np.ndarray, str]:
+    """As `decode_image`, and a note: "animated" when only the first of several frames was read, else ""."""
+    from PIL import ImageOps
+
+    picture = _open(data, formats)
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError("too_large", f"{width}x{height} = {width * height} pixels; at most {max_pixels} are allowed")
+    if min(width, height) < min_side:
+        raise ImageError("too_small", f"{width}x{height} pixels; each side needs at least {min_side}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            note = "animated" if getattr(picture, "is_animated", False) else ""
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            return np.array(_to_rgb(upright or picture)), note
+    except MemoryError:
+        raise
+    except Exception as error:
+        code = "truncated" if "truncated" in str(error).lower() or isinstance(error, EOFError) else "corrupt"
+        raise ImageError(code, f"{picture.format} data can't be decoded: {error}") from error
+
+
+def read_size(data: bytes, formats: tuple[str, ...] = FORMATS) -> tuple[int, int]:
+    """(height, width) of the upright picture from the header alone. Raises ImageError."""
+    picture = _open(data, formats)
+    width, height = picture.size
+    try:
+        sideways = picture.getexif().get(0x0112, 1) >= 5
+    except Exception:
+        sideways = False
+    return (width, height) if sideways else (height, width)
+
+
+def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    from PIL import Image
+
+    if not data:
+        raise ImageError("empty", "the file has 0 bytes")
+    guess = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "")
+    if guess and guess not in formats:
+        raise ImageError("unsupported_format", f"{guess} files are not read; allowed are {', '.join(formats)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of big pictures; our own cap decides
+            return Image.open(io.BytesIO(data), formats=list(formats))
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_large", str(error)) from error
+    except Exception as error:
+        if guess:
+            raise ImageError("corrupt", f"begins like a {guess} file but can't be opened: {error}") from error
+        raise ImageError("not_an_image", f"no picture of a known format ({', '.join(formats)})") from error
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """Any Pillow mode -> RGB: 16 bit is scaled (Pillow's own convert clips), transparency is laid on white."""
+    from PIL import Image
+
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.array(picture).astype(np.int64)
+        picture = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
+    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def encode_png(image: np.ndarray, compress_level: int = 4) -> bytes:
+    """uint8 (H, W, 3) -> PNG bytes without any metadata; equal pixels give equal bytes."""
+    return _encode(image, "PNG", compress_level=compress_level)
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
+    """uint8 (H, W, 3) -> JPEG bytes."""
+    return _encode(image, "JPEG", quality=quality)
+
+
+def _encode(image: np.ndarray, kind: str, **options: Any) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]; 0 -> -1, 255 -> 1."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3).float() / 127.5 - 1.0
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3), rounded and clipped; the inverse of `to_tensor`."""
+    import torch
+
+    scaled = ((images.detach().float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return scaled.movedim(-3, -1).contiguous().cpu().numpy()
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (H, W, 3) -> uint8 (*size, 3), antialiased bicubic."""
+    from PIL import Image
+
+    if image.shape[:2] == tuple(size):
+        return image
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def resize_label_map(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (H, W) -> uint8 `size`, nearest neighbour as in PIL (data preparation's rule)."""
+    from PIL import Image
+
+    if label_map.shape == tuple(size):
+        return label_map
+    return np.array(Image.fromarray(label_map).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def centre_box(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the largest centred box with width / height = `aspect`."""
+    height, width = size
+    box_width = min(width, max(1, round(height * aspect)))
+    box_height = min(height, max(1, round(width / aspect)))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Centre crop to the aspect of `size`, then resize."""
+    top, left, height, width = centre_box((image.shape[0], image.shape[1]), size[1] / size[0])
+    return resize_image(image[top : top + height, left : left + width], size)
+
+
+def fit_pair(image: np.ndarray, label_map: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`fit_image` for a picture and its label map together (label map: nearest)."""
+    top, left, height, width = centre_box((label_map.shape[0], label_map.shape[1]), size[1] / size[0])
+    cropped = label_map[top : top + height, left : left + width]
+    return fit_image(image, size), resize_label_map(cropped, size)
+
+
+def grid(images: list[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
+    """uint8 pictures (h, w, 3) of one size -> one uint8 sheet, row by row, white gaps."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for place, image in enumerate(images):
+        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet

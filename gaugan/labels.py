@@ -1,0 +1,244 @@
+"""Class table, label maps and their files: the one place where class ids, names and colours meet.
+
+A label map is a uint8 array (H, W) of class ids; 255 = ignore. On disk it is an 8-bit palette PNG whose indices are the
+ids: colours are for people, only the index counts. The class table is data (YAML), its hash travels with everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaugan.config import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORE = 255
+MAX_CLASSES = 255
+NEAR_COLOUR = 8
+"""Largest difference per channel at which a colour still counts as a palette colour (colour profiles, farbling)."""
+MAX_REPAIRED_SHARE = 0.02
+"""Share of antialiased pixels above which an RGB label map is refused."""
+
+
+class LabelMapError(UserError):
+    """A label map that can't be used; `code` is stable, `message` is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a project: the id of a class is its place in `names`."""
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    """One RGB colour (0..255) per class, for people's eyes."""
+    name: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= MAX_CLASSES:
+            raise UserError(f"class table {self.name!r}: {len(self.names)} classes, allowed are 1 to {MAX_CLASSES}")
+        if len(self.colours) != len(self.names):
+            raise UserError(f"class table {self.name!r}: {len(self.names)} names but {len(self.colours)} colours")
+        for kind, values in (("name", self.names), ("colour", self.colours)):
+            repeated = sorted({str(value) for value in values if values.count(value) > 1})
+            if repeated:
+                raise UserError(f"class table {self.name!r}: {kind} {repeated[0]} stands twice; each must be unique")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of a SHA-256 over names, ids and colours."""
+        text = json.dumps([self.names, self.colours], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_plain(self) -> dict[str, Any]:
+        """The YAML form: `name` and a list of {name, colour}."""
+        classes = [{"name": n, "colour": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
+        return {"name": self.name, "classes": classes}
+
+    @staticmethod
+    def from_plain(data: dict[str, Any], source: str = "class table") -> ClassTable:
+        """From the YAML form; colours may be left out (a distinct one is made for each class)."""
+        try:
+            entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in data["classes"]]
+            names = tuple(str(entry["name"]) for entry in entries)
+            made = distinct_colours(len(names))
+            colours = tuple(_rgb(entry.get("colour", made[place])) for place, entry in enumerate(entries))
+            return ClassTable(names, colours, str(data.get("name", "unnamed")))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{source}: expected `classes:` with a list of {{name, colour}}; {error!r}") from error
+
+    @staticmethod
+    def load(uri: str) -> ClassTable:
+        """Reads a YAML class table from a path or s3:// URI; "" means the built-in portrait classes."""
+        import yaml
+
+        from gaugan import storage
+
+        if not uri:
+            return PORTRAIT_CLASSES
+        return ClassTable.from_plain(yaml.safe_load(storage.read_text(uri)), source=uri)
+
+
+def _rgb(value: Any) -> tuple[int, int, int]:
+    red, green, blue = (int(channel) for channel in value)
+    return red, green, blue
+
+
+def distinct_colours(count: int) -> list[tuple[int, int, int]]:
+    """`count` different colours in a fixed order: the bits of the id spread over R, G, B (the VOC colour map)."""
+    colours = []
+    for number in range(count):
+        channels, rest = [0, 0, 0], number
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                channels[channel] |= ((rest >> channel) & 1) << shift
+            rest >>= 3
+        colours.append((channels[0], channels[1], channels[2]))
+    return colours
+
+
+# Chosen so that no blend of two colours lands near a third, and so that neighbours differ in lightness
+# (readable with red-green colour blindness).
+PORTRAIT_CLASSES = ClassTable(
+    names=("background", "skin", "face", "eye", "mouth", "hair", "clothes"),
+    colours=((32, 36, 48), (240, 148, 96), (255, 224, 189), (48, 128, 255), (214, 24, 72), (128, 64, 176), (40, 168, 120)),
+    name="portraits-v1",
+)
+
+
+def palette(table: ClassTable) -> list[int]:
+    """768 numbers: a full 256-entry palette. Shorter ones make some encoders pack to 4 bits and lose 255."""
+    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    colours[: table.num_classes] = table.colours
+    colours[IGNORE] = (224, 224, 192)
+    return [int(value) for value in colours.reshape(-1)]
+
+
+def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
+    """uint8 (H, W) -> bytes of an 8-bit palette PNG whose indices are the class ids; 255 is kept."""
+    from PIL import Image
+
+    picture = Image.frombytes("P", (label_map.shape[1], label_map.shape[0]), np.ascontiguousarray(label_map).tobytes())
+    picture.putpalette(palette(table))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def decode_label_map(data: bytes, table: ClassTable, max_pixels: int = 100_000_000) -> np.ndarray:
+    """PNG bytes -> uint8 (H, W) of class ids.
+
+    Modes P, L and 1 are read by index; RGB(A) by the table's colours: exact, near (NEAR_COLOUR), and antialiased edge
+    pixels by the majority of their sure 3x3 neighbours. Raises LabelMapError (not_a_png, too_large, unsupported_mode,
+    unknown_id, unknown_colour) that names value, count and first position.
+    """
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(data), formats=["PNG"])
+    except Exception as error:
+        raise LabelMapError("not_a_png", "the label map is not a PNG file; save it as PNG, 8-bit palette or RGB") from error
+    if picture.width * picture.height > max_pixels:
+        raise LabelMapError("too_large", f"{picture.width}x{picture.height} pixels; at most {max_pixels} are allowed")
+    try:
+        picture.load()
+    except Exception as error:
+        raise LabelMapError("truncated", f"the label map's PNG data is damaged: {error}") from error
+    if picture.mode in ("P", "L"):
+        ids = np.array(picture, dtype=np.uint8)
+    elif picture.mode == "1":
+        ids = np.array(picture).astype(np.uint8)
+    elif picture.mode in ("RGB", "RGBA"):
+        ids = _ids_from_colours(np.array(picture), table)
+    else:
+        raise LabelMapError(
+            "unsupported_mode", f"label map of mode {picture.mode}: allowed are 8-bit palette, 8-bit grey ids, or RGB"
+        )
+    check_ids(ids, table, "label map")
+    return ids
+
+
+def check_ids(label_map: np.ndarray, table: ClassTable, source: str, allow_ignore: bool = True) -> None:
+    """Raises LabelMapError unknown_id when an id is outside 0..num_classes-1 (and not 255, if that is allowed)."""
+    bad = label_map >= table.num_classes
+    if allow_ignore:
+        bad &= label_map != IGNORE
+    if bad.any():
+        y, x = np.argwhere(bad)[0]
+        allowed = f"0..{table.num_classes - 1}" + (f" and {IGNORE} (ignore)" if allow_ignore else "")
+        raise LabelMapError(
+            "unknown_id",
+            f"{source}: class id {label_map[y, x]} at x={x}, y={y} ({int(bad.sum())} such pixels); allowed are {allowed}",
+        )
+
+
+def colourise(label_map: np.ndarray, table: ClassTable) -> np.ndarray:
+    """uint8 (H, W) of ids -> uint8 (H, W, 3) in the table's colours."""
+    return np.array(palette(table), dtype=np.uint8).reshape(256, 3)[label_map]
+
+
+def onehot(label_map: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """int64 (N, H, W) -> float32 (N, num_classes, H, W); ignored pixels are all zero."""
+    import torch
+
+    channels = torch.arange(num_classes, device=label_map.device).view(1, -1, 1, 1)
+    return (label_map.unsqueeze(1) == channels).float()
+
+
+def _ids_from_colours(pixels: np.ndarray, table: ClassTable) -> np.ndarray:
+    """uint8 (H, W, 3|4) -> ids, by the rules of `decode_label_map`; alpha under 128 = background (id 0)."""
+    rgb = pixels[..., :3].astype(np.int16)
+    colours = np.array(palette(table), dtype=np.int16).reshape(256, 3)
+    known = [*range(table.num_classes), IGNORE]
+    ids = np.full(rgb.shape[:2], -1, dtype=np.int16)
+    for number in known:
+        ids[(np.abs(rgb - colours[number]).max(axis=-1) <= NEAR_COLOUR)] = number
+    for number in known:  # exact colours win over near ones
+        ids[(rgb == colours[number]).all(axis=-1)] = number
+    if pixels.shape[-1] == 4:
+        ids[pixels[..., 3] < 128] = 0
+    unsure = ids < 0
+    if not unsure.any():
+        return ids.astype(np.uint8)
+    if unsure.mean() > MAX_REPAIRED_SHARE:
+        y, x = np.argwhere(unsure)[0]
+        raise LabelMapError(
+            "unknown_colour",
+            f"colour {tuple(int(v) for v in pixels[y, x, :3])} at x={x}, y={y} is no class colour of {table.name!r} "
+            f"({int(unsure.sum())} such pixels, {100 * unsure.mean():.1f} %); draw without antialiasing, or send an indexed PNG",
+        )
+    return _majority_of_neighbours(ids, known)
+
+
+def _majority_of_neighbours(ids: np.ndarray, known: list[int]) -> np.ndarray:
+    """Fills each -1 with the id most frequent among its sure 3x3 neighbours, ring by ring."""
+    while (ids < 0).any():
+        padded = np.pad(ids, 1, constant_values=-1)
+        y, x = np.nonzero(ids < 0)
+        around = np.stack([padded[y + dy, x + dx] for dy in range(3) for dx in range(3)])
+        votes = np.stack([(around == number).sum(axis=0) for number in known])
+        best = votes.argmax(axis=0)
+        found = votes.max(axis=0) > 0
+        ids[y[found], x[found]] = np.array(known)[best[found]]
+        if not found.any():
+            raise LabelMapError("unknown_colour", "no pixel of the label map has a colour of the class table")
+    return ids.astype(np.uint8)

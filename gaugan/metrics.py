@@ -1,0 +1,111 @@
+"""Numbers that judge label maps (confusion, IoU, specks) and painted pictures (Frechet and kernel distance, diversity).
+
+Label maps are arrays of class ids, 255 = ignore; features are (N, D) arrays from any fixed network. NumPy throughout.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gaugan.labels import IGNORE
+
+SPECK_SHARE = 0.0002
+"""A speck is a 4-connected component smaller than this share of the picture."""
+
+
+def confusion(label_map: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """(C, C) int64 pixel counts, rows = true class, columns = predicted; pixels whose truth is ignored don't count."""
+    known = label_map != IGNORE
+    pairs = label_map[known].astype(np.int64) * num_classes + predicted[known]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """(C,) intersection over union of each class of a confusion matrix; NaN for a class in neither truth nor prediction."""
+    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
+    return np.where(union > 0, counts.diagonal() / np.maximum(union, 1), np.nan)
+
+
+def label_scores(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """`miou` (mean over the classes that occur), `pixel_accuracy` and `iou_<class>` of a confusion matrix.
+
+    Pixels of all pictures are pooled before dividing, as is usual for segmentation benchmarks; a class that occurs nowhere is left out.
+    """
+    per_class = iou(counts)
+    scores = {"miou": float(np.nanmean(per_class)), "pixel_accuracy": float(counts.trace() / max(counts.sum(), 1))}
+    return scores | {f"iou_{name}": float(v) for name, v in zip(names, per_class, strict=True) if not np.isnan(v)}
+
+
+def components(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """4-connected components of equal ids in a (H, W) map: their sizes in pixels (K,) and their ids (K,).
+
+    Horizontal runs are united with the runs below by hooking and pointer jumping, all vectorised: a 256 px map takes about 2 ms.
+    """
+    run_starts = np.ones(label_map.shape, dtype=bool)
+    run_starts[:, 1:] = label_map[:, 1:] != label_map[:, :-1]
+    run = (np.cumsum(run_starts) - 1).reshape(label_map.shape)  # number of the run that each pixel belongs to
+    touching = label_map[1:] == label_map[:-1]
+    # A pair is needed only where the run above or the run below begins: further pixels repeat it.
+    touching &= run_starts[1:] | run_starts[:-1] | (np.arange(label_map.shape[1]) == 0)
+    above, below = run[:-1][touching], run[1:][touching]
+    root = np.arange(run[-1, -1] + 1)
+    while True:
+        a, b = root[above], root[below]
+        if np.array_equal(a, b):
+            break
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(root, jumped := root[root]):
+            root = jumped
+    sizes = np.bincount(root, weights=np.bincount(run.ravel()), minlength=len(root)).astype(np.int64)
+    found = sizes > 0
+    return sizes[found], label_map[run_starts][found]
+
+
+def num_specks(label_map: np.ndarray, share: float = SPECK_SHARE) -> int:
+    """How many 4-connected components of a (H, W) label map are smaller than `share` of it; ignored pixels form none."""
+    sizes, ids = components(label_map)
+    return int(np.sum((sizes < share * label_map.size) & (ids != IGNORE)))
+
+
+def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2) of two (N, D) feature sets (Heusel et al. 2017, arXiv 1706.08500).
+
+    Computed in float64; the root's trace from the eigenvalues of the symmetric S_a^1/2 S_b S_a^1/2, so no complex numbers occur.
+    """
+    a, b = features_a.astype(np.float64), features_b.astype(np.float64)
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a covariance needs 2 or more pictures on each side, found {len(a)} and {len(b)}")
+    cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    values, vectors = np.linalg.eigh(cov_a)
+    root_a = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    root_trace = np.sqrt(np.linalg.eigvalsh(root_a @ cov_b @ root_a).clip(min=0)).sum()
+    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * root_trace)
+
+
+def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3 (KID: Binkowski et al. 2018, arXiv 1801.01401); about 0 when alike.
+
+    Over all pictures at once rather than the mean over random subsets: the same expectation, less variance.
+    """
+    a, b = features_a.astype(np.float64), features_b.astype(np.float64)
+    m, n = len(a), len(b)
+    if min(m, n) < 2:
+        raise ValueError(f"the unbiased estimate needs 2 or more pictures on each side, found {m} and {n}")
+    kernel_aa, kernel_bb, kernel_ab = ((x @ y.T / a.shape[1] + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+    within_a = (kernel_aa.sum() - kernel_aa.trace()) / (m * (m - 1))
+    within_b = (kernel_bb.sum() - kernel_bb.trace()) / (n * (n - 1))
+    return float(within_a + within_b - 2 * kernel_ab.mean())
+
+
+def diversity(samples: np.ndarray) -> float:
+    """Mean distance between pictures painted from one label map with different styles.
+
+    samples: (N label maps, K >= 2 pictures each, ...) features or pixels. The distance is the root mean square difference,
+    averaged over the K (K - 1) / 2 pairs and the N label maps; 0 = the style changes nothing.
+    """
+    n, k = samples.shape[:2]
+    if k < 2:
+        raise ValueError(f"diversity compares pictures of the same label map: give 2 or more of each, found {k}")
+    flat = samples.reshape(n, k, -1).astype(np.float64)
+    first, second = np.triu_indices(k, 1)
+    return float(np.sqrt(((flat[:, first] - flat[:, second]) ** 2).mean(2)).mean())

@@ -1,0 +1,201 @@
+"""Building blocks shared by the systems: spectral norm, weight initialisation, the optimiser step.
+
+Spectral norm: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018, arXiv:1802.05957.
+The key names `weight_orig`, `weight_u`, `weight_v` are those of `torch.nn.utils.spectral_norm`, so that checkpoints of
+networks built with it load unchanged.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gaugan import parallel
+
+InitRule = Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"]
+
+
+class SpectralConv2d(nn.Module):
+    """A convolution whose weight is divided by its largest singular value sigma = u^T W v.
+
+    `forward` never changes u and v: call `power_iteration(network)` once before a training pass. So reading a weight,
+    a pass without gradients or a skipped step leave them alone, and they depend on the weights only.
+    sigma is computed in float32 also under autocast.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight_orig = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(out_channels)) if bias else None)
+        self.register_buffer("weight_u", F.normalize(torch.randn(out_channels), dim=0))
+        self.register_buffer("weight_v", F.normalize(torch.randn(in_channels * kernel_size**2), dim=0))
+        nn.init.kaiming_uniform_(self.weight_orig, a=math.sqrt(5))  # the default of nn.Conv2d
+
+    @torch.no_grad()
+    def power_iteration(self, steps: int = 1) -> None:
+        """Brings u and v closer to the singular vectors of the largest singular value (algorithm 1 of the paper)."""
+        matrix = self.weight_orig.flatten(1)  # (out, in * k * k)
+        for _ in range(steps):
+            self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=1e-12))
+            self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=1e-12))
+
+    def weight(self) -> Tensor:
+        """W / sigma, float32; gradients flow through both."""
+        with torch.autocast(self.weight_orig.device.type, enabled=False):
+            sigma = torch.dot(self.weight_u, torch.mv(self.weight_orig.flatten(1), self.weight_v))
+            return self.weight_orig / sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H', W')."""
+        return F.conv2d(x, self.weight(), self.bias, self.stride, self.padding)
+
+
+def power_iteration(network: nn.Module, steps: int = 1) -> None:
+    """One power step (or several) for every spectral-norm layer; the reference does one per training forward pass."""
+    for module in network.modules():
+        if isinstance(module, SpectralConv2d):
+            module.power_iteration(steps)
+
+
+def fold_spectral_norm(network: nn.Module) -> nn.Module:
+    """Replaces every SpectralConv2d by the plain convolution that computes the same, in place; for evaluation only."""
+    for name, child in network.named_children():
+        if not isinstance(child, SpectralConv2d):
+            fold_spectral_norm(child)
+            continue
+        weight = child.weight().detach()
+        out_channels, in_channels, kernel_size, _ = weight.shape
+        conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=child.stride,
+            padding=child.padding,
+            bias=child.bias is not None,
+            device=weight.device,
+        )
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        conv.bias = child.bias
+        setattr(network, name, conv)
+    return network
+
+
+def initialise(network: nn.Module, rule: InitRule = "reference", gain: float = 0.02) -> None:
+    """Draws weights of all convolutions and linear layers; biases become 0.
+
+    "reference": Xavier normal with `gain` for plain layers, PyTorch's default kept for spectral-norm ones. That is what
+    the published SPADE code does on a GPU, where its init no longer reaches the spectral-norm weights. The other rules
+    write every layer. The scale of a spectral-norm weight doesn't change its output, but it sets how far one Adam step
+    turns it: a smaller weight learns faster.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            _draw(module.weight, "xavier" if rule == "reference" else rule, gain)
+        elif isinstance(module, SpectralConv2d):
+            if rule not in ("reference", "none"):
+                _draw(module.weight_orig, rule, gain)
+        else:
+            continue
+        if rule != "none" and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _draw(weight: Tensor, rule: str, gain: float) -> None:
+    if rule == "xavier":
+        nn.init.xavier_normal_(weight, gain=gain)
+    elif rule == "xavier_uniform":
+        nn.init.xavier_uniform_(weight, gain=1.0)
+    elif rule == "normal":
+        nn.init.normal_(weight, 0.0, gain)
+    elif rule == "kaiming":
+        nn.init.kaiming_normal_(weight, a=0.0)
+    elif rule == "orthogonal":
+        nn.init.orthogonal_(weight, gain=gain)
+
+
+def make_adam(parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam that updates all parameters in one fused pass, on CPU and GPU."""
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=True)
+
+
+def optimiser_step(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Backward, mean of the gradients over all processes, update. Returns `skipped`: a 0/1 float tensor without gradient.
+
+    The update is skipped when any gradient is not finite: weights and optimiser state stay as they were.
+    """
+    parameters = list(parameters)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    return apply_gradients(optimiser, parameters)
+
+
+@torch.no_grad()
+def apply_gradients(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The second half of `optimiser_step`, for gradients that are already there."""
+    parameters = list(parameters)
+    parallel.average_gradients(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    skipped = (~torch.isfinite(norms.sum())).float()
+    if optimiser.defaults.get("fused"):
+        # The fused kernels look at this flag themselves: no wait for the GPU.
+        optimiser.found_inf = skipped  # type: ignore[attr-defined]
+        optimiser.step()
+        del optimiser.found_inf
+    elif not skipped:
+        optimiser.step()
+    return skipped
+
+
+class RunningStatistics:
+    """The running statistics of all BatchNorm layers as they were, to be put back after a skipped step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.buffers = list(_running_statistics(network))
+        self.before = [buffer.clone() for buffer in self.buffers]
+
+    @torch.no_grad()
+    def restore_if(self, skipped: Tensor) -> None:
+        """Puts the old values back where `skipped` (0/1) is 1."""
+        for buffer, before in zip(self.buffers, self.before, strict=True):
+            buffer.copy_(torch.where(skipped > 0, before, buffer))
+
+
+def _running_statistics(network: nn.Module) -> Iterator[Tensor]:
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            yield from (module.running_mean, module.running_var, module.num_batches_tracked)  # type: ignore[misc]
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, passes: Iterable[None]) -> None:
+    """Replaces the running statistics by the plain average over the forward passes that iterating `passes` makes.
+
+    `network` is in training mode during the passes and in evaluation mode afterwards. With no passes at all the
+    statistics stay as they were.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [layer.momentum for layer in layers]
+    before = [copy.deepcopy(layer.state_dict()) for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average
+    network.train()
+    count = sum(1 for _ in passes)
+    network.eval()
+    for layer, momentum, state in zip(layers, momenta, before, strict=True):
+        layer.momentum = momentum
+        if count == 0:
+            layer.load_state_dict(state)

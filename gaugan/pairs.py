@@ -1,0 +1,256 @@
+"""The dataset format: a folder (local or s3://) of Parquet shards with picture and label map side by side, and a manifest.
+
+    DATASET/manifest.json             written last: a folder without it is no dataset
+    DATASET/pairs/part-00000.parquet  rows of `SCHEMA`
+
+Pictures and label maps are stored as encoded files (PNG/JPEG bytes; palette PNG), so a shard is readable by anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gaugan import storage
+from gaugan.config import UserError
+from gaugan.images import decode_image
+from gaugan.labels import ClassTable, decode_label_map
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "held_out")
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("image", pa.binary()),
+        ("label_map", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("label_sha256", pa.string()),
+        ("split", pa.string()),
+        ("source_id", pa.string()),
+        ("confidence", pa.float32()),
+        ("provenance", pa.string()),
+    ]
+)
+LIGHT_COLUMNS = ["id", "split", "source_id", "confidence", "width", "height"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row: a picture, its label map (same size) and where they come from."""
+
+    id: str
+    image: bytes
+    """Encoded picture."""
+    label_map: bytes
+    """Encoded palette PNG of class ids."""
+    width: int
+    height: int
+    split: str = "train"
+    source_id: str = ""
+    """The source picture: augmented copies share it, and never cross the split."""
+    confidence: float | None = None
+    """Mean winning probability of the segmenter (0..1); None for labels made by people."""
+    provenance: str = "{}"
+    """JSON: who made the labels, and how."""
+
+    def row(self) -> dict[str, Any]:
+        """The Parquet row, with content hashes."""
+        digests = {"sha256": hashlib.sha256(self.image), "label_sha256": hashlib.sha256(self.label_map)}
+        return {**asdict(self), **{name: digest.hexdigest() for name, digest in digests.items()}}
+
+
+@dataclass(frozen=True)
+class DecodedPair:
+    """A row ready for use."""
+
+    id: str
+    image: np.ndarray
+    """uint8 (H, W, 3) RGB."""
+    label_map: np.ndarray
+    """uint8 (H, W)."""
+    confidence: float | None
+
+
+def encode_shard(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA, row_group: int = 64) -> bytes:
+    """Rows -> Parquet bytes; the same rows give the same bytes."""
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist(rows, schema=schema)
+    pq.write_table(table, buffer, row_group_size=row_group, compression="zstd", use_dictionary=False)
+    return buffer.getvalue()
+
+
+class PairsWriter:
+    """Writes a dataset; nothing is visible as a dataset before `finish`."""
+
+    def __init__(self, uri: str, classes: ClassTable, rows_per_shard: int = 512) -> None:
+        if storage.exists(storage.join(uri, "manifest.json")):
+            raise UserError(f"{uri}: holds a dataset already; choose another --output or remove it first")
+        storage.remove(storage.join(uri, "pairs"))  # left over from a run that never finished
+        self.uri, self.classes, self.rows_per_shard = uri, classes, rows_per_shard
+        self._rows: list[dict[str, Any]] = []
+        self._shards: list[dict[str, Any]] = []
+        self._counts = dict.fromkeys(SPLITS, 0)
+
+    def add(self, pair: Pair) -> None:
+        """Appends one row."""
+        if pair.split not in SPLITS:
+            raise ValueError(f"split {pair.split!r} of {pair.id!r}: allowed are {SPLITS}")
+        self._rows.append(pair.row())
+        self._counts[pair.split] += 1
+        if len(self._rows) == self.rows_per_shard:
+            self._flush()
+
+    def finish(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Writes the last shard and then the manifest (returned)."""
+        self._flush()
+        return write_manifest(self.uri, self.classes, self._shards, self._counts, extra)
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        path = f"pairs/part-{len(self._shards):05d}.parquet"
+        data = encode_shard(self._rows)
+        storage.write_bytes(storage.join(self.uri, path), data)
+        self._shards.append({"path": path, "rows": len(self._rows), "sha256": hashlib.sha256(data).hexdigest()})
+        self._rows = []
+
+
+def write_manifest(
+    uri: str,
+    classes: ClassTable,
+    shards: list[dict[str, Any]],
+    counts: dict[str, int],
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Makes the folder a dataset. `shards`: {path, rows, sha256} each; `extra` is kept under its own keys."""
+    manifest = {
+        "format": "pairs",
+        "format_version": FORMAT_VERSION,
+        "classes": classes.to_plain(),
+        "classes_hash": classes.hash,
+        "rows": sum(shard["rows"] for shard in shards),
+        "splits": counts,
+        "shards": shards,
+        **(extra or {}),
+    }
+    storage.write_json(storage.join(uri, "manifest.json"), manifest)
+    return manifest
+
+
+class Pairs:
+    """Reads a dataset. Light columns are held in memory, pictures are read row group by row group and cached."""
+
+    def __init__(self, uri: str, manifest: dict[str, Any], cached_groups: int = 64) -> None:
+        self.uri, self.manifest = uri, manifest
+        self.classes = ClassTable.from_plain(manifest["classes"], source=uri)
+        self._rows: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
+        self._light: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        self._read_group = functools.lru_cache(maxsize=cached_groups)(self._read_group_uncached)
+        for shard in range(len(manifest["shards"])):
+            self._index_shard(shard)
+
+    @staticmethod
+    def open(uri: str, classes: ClassTable | None = None) -> Pairs:
+        """Opens a dataset; refused when it is none, of a newer format, or of another class table than `classes`."""
+        uri = storage.absolute(uri)
+        try:
+            manifest = storage.read_json(storage.join(uri, "manifest.json"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{uri}: no dataset there (manifest.json can't be read: {error}); make one with "
+                "jobs/import_annotations.py or jobs/label_dataset.py"
+            ) from error
+        if manifest.get("format") != "pairs" or manifest.get("format_version", 0) > FORMAT_VERSION:
+            raise UserError(f"{uri}: format {manifest.get('format')!r} version {manifest.get('format_version')} is not readable")
+        pairs = Pairs(uri, manifest)
+        if classes is not None and pairs.classes.hash != classes.hash:
+            raise UserError(
+                f"{uri}: class table {pairs.classes.name!r} ({pairs.classes.hash}) differs from {classes.name!r} "
+                f"({classes.hash}); use data and models of one class table"
+            )
+        return pairs
+
+    def num(self, split: str) -> int:
+        """How many rows a split has."""
+        return len(self._rows[split])
+
+    def ids(self, split: str) -> list[str]:
+        """The ids of a split, in reading order."""
+        return [row["id"] for row in self._light[split]]
+
+    def light(self, split: str) -> list[dict[str, Any]]:
+        """id, split, source_id, confidence, width, height of every row."""
+        return self._light[split]
+
+    def groups(self, split: str) -> list[list[int]]:
+        """Row numbers of a split, grouped as they lie on storage (rows of one group are read together)."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (shard, group, _) in enumerate(self._rows[split]):
+            groups.setdefault((shard, group), []).append(index)
+        return list(groups.values())
+
+    def read(self, split: str, index: int) -> DecodedPair:
+        """Row `index` of a split, decoded."""
+        shard, group, place = self._rows[split][index]
+        row = self._read_group(shard, group)[place]
+        image = decode_image(row["image"])
+        return DecodedPair(row["id"], image, decode_label_map(row["label_map"], self.classes), row["confidence"])
+
+    def _shard_file(self, shard: int) -> pq.ParquetFile:
+        fs, path = storage.filesystem(storage.join(self.uri, self.manifest["shards"][shard]["path"]))
+        return pq.ParquetFile(fs.open_input_file(path))
+
+    def _index_shard(self, shard: int) -> None:
+        with self._shard_file(shard) as file:
+            for group in range(file.num_row_groups):
+                for place, row in enumerate(file.read_row_group(group, columns=LIGHT_COLUMNS).to_pylist()):
+                    self._rows[row["split"]].append((shard, group, place))
+                    self._light[row["split"]].append(row)
+
+    def _read_group_uncached(self, shard: int, group: int) -> list[dict[str, Any]]:
+        with self._shard_file(shard) as file:
+            return file.read_row_group(group, columns=["id", "image", "label_map", "confidence"]).to_pylist()
+
+
+def split_by_source(source_ids: Iterable[str], held_out: float, seed: int = 0) -> dict[str, str]:
+    """source id -> "train" or "held_out".
+
+    Sources are ordered by a seeded hash and the first round(held_out * n) are held out: the same names and seed give the
+    same split on every machine, whatever the order of the files. At least one on each side when 0 < held_out < 1.
+    """
+    names = sorted(set(source_ids), key=lambda source: hashlib.sha256(f"{seed}:{source}".encode()).hexdigest())
+    count = round(held_out * len(names))
+    if 0 < held_out < 1 and len(names) > 1:
+        count = min(max(count, 1), len(names) - 1)
+    return {source: "held_out" if place < count else "train" for place, source in enumerate(names)}
+
+
+def export_folder(uri: str, folder: str, splits: Sequence[str] = SPLITS) -> int:
+    """Writes a dataset as plain folders SPLIT/images/ID and SPLIT/label_maps/ID.png; returns the number of pairs."""
+    pairs, count = Pairs.open(uri), 0
+    for split in splits:
+        for index in range(pairs.num(split)):
+            shard, group, place = pairs._rows[split][index]
+            row = pairs._read_group(shard, group)[place]
+            stem = row["id"].rsplit(".", 1)[0]
+            suffix = ".png" if row["image"].startswith(b"\x89PNG") else ".jpg"
+            storage.write_bytes(storage.join(folder, split, "images", stem + suffix), row["image"])
+            storage.write_bytes(storage.join(folder, split, "label_maps", stem + ".png"), row["label_map"])
+            count += 1
+    return count
+
+
+def provenance(**fields: Any) -> str:
+    """The JSON text of the provenance column, keys sorted."""
+    return json.dumps(fields, sort_keys=True)

@@ -1,0 +1,58 @@
+"""What a training run is: data, system, sizes and intervals. Torch-free, so that a command line can show it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gaugan.config import UserError
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One training run; the same plan again continues it."""
+
+    system: str
+    """A name of gaugan.systems.SYSTEMS."""
+    config: dict[str, Any]
+    """The system's config, plain."""
+    data: str
+    """Dataset URI."""
+    output: str
+    """Run folder URI."""
+    image_size: tuple[int, int]
+    """Height, width of the training pictures."""
+    batch_size: int
+    """Over all workers."""
+    steps: int
+    """Optimiser steps in all."""
+    seed: int = 0
+    augment: str = "none"
+    """A name of gaugan.augment.PRESETS."""
+    report_every: int = 50
+    sample_every: int | None = None
+    evaluate_every: int | None = None
+    evaluate_batch: int = 16
+    evaluate_limit: int | None = None
+    """At most so many held-out pictures per evaluation."""
+    save_every: int | None = 500
+    sample_count: int = 8
+    keep: int = 2
+    """Newest checkpoints to keep; the best one stays as well."""
+    use_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "report_every", "sample_count", "evaluate_batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if min(self.image_size) < 8:
+            raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
+
+
+def square(image_size: tuple[int, ...]) -> tuple[int, int]:
+    """The flag's form -> (height, width): one number is a square."""
+    if len(image_size) == 1:
+        return image_size[0], image_size[0]
+    if len(image_size) == 2:
+        return image_size[0], image_size[1]
+    raise UserError(f"--image-size {image_size}: one number (square) or height and width")

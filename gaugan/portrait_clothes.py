@@ -1,0 +1,339 @@
+"""Neck, body, clothes, accessories and hands of the procedural portraits. Head units; the body pen tilts less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gaugan.portrait_canvas import (
+    CLOTHES,
+    FACE,
+    SKIN,
+    Colour,
+    Pen,
+    Points,
+    bend,
+    ellipse,
+    mirrored,
+    mix,
+    points,
+    ribbon,
+    shade,
+    smooth,
+)
+from gaugan.portrait_hair import Hairstyle
+from gaugan.portrait_look import Look, any_colour
+
+GARMENTS = ("crew", "v_neck", "turtleneck", "shirt", "sailor", "hoodie", "straps", "jacket", "kimono", "scarf", "off_shoulder")
+_GARMENT_ODDS = (0.1, 0.08, 0.08, 0.2, 0.12, 0.06, 0.06, 0.15, 0.06, 0.05, 0.04)
+
+
+@dataclass(frozen=True)
+class Body:
+    """Measures of the body below the head."""
+
+    garment: str
+    neck: float  # half width
+    shoulder: float  # half width
+    shoulder_y: float
+    base_y: float  # where the neck meets the body
+
+
+def draw_body(rng: np.random.Generator) -> Body:
+    """A random body."""
+    base_y = rng.uniform(1.5, 1.75)
+    garment = str(rng.choice(GARMENTS, p=np.array(_GARMENT_ODDS) / sum(_GARMENT_ODDS)))
+    return Body(garment, rng.uniform(0.3, 0.44), rng.uniform(1.2, 1.75), base_y + rng.uniform(0.3, 0.55), base_y)
+
+
+def _torso(body: Body, grow: float = 0.0) -> Points:
+    """Outline of neck, shoulders and arms, open below the picture."""
+    s, y, n = body.shoulder + grow, body.shoulder_y - grow, body.neck
+    right = points((n + 0.12, body.base_y), (s * 0.62, y - 0.2), (s * 0.92, y), (s * 1.06, y + 0.45))
+    right = np.concatenate([right, points((s * 1.15, y + 1.3), (s * 1.2, 5.0))])
+    return np.concatenate([smooth(right, steps=5), smooth(mirrored(right), steps=5)[::-1]])
+
+
+def paint_neck(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    """Neck and bare shoulders with the head's shadow."""
+    n, line = body.neck, look.line(look.skin)
+    half = points((n, 0.5), (n * 0.95, 1.2), (n * 1.02, body.base_y - 0.1), (n + 0.2, body.base_y + 0.08))
+    half = np.concatenate([half, points((body.shoulder * 0.7, body.shoulder_y - 0.1), (body.shoulder, 5.0))])
+    shape = np.concatenate([smooth(half, steps=5), smooth(mirrored(half), steps=5)[::-1]])
+    pen.fill(shape, look.skin, SKIN, line)
+    inside = pen.mask(shape)
+    if rng.random() < 0.9:
+        deep = rng.uniform(1.35, 1.75)
+        shadow = points((-1, 0.4), (1, 0.4), (0.55, deep - 0.25), (0.12 * look.light, deep), (-0.55, deep - 0.3))
+        pen.tint(shadow, inside, look.skin_shadow, rng.uniform(0.6, 1))
+    for side in (-1.0, 1.0):  # collar bones
+        bone = bend(np.array((side * 0.1, body.base_y + 0.22)), np.array((side * 0.6, body.base_y + 0.12)), side * 0.1)
+        pen.stroke(bone, look.skin_shadow, [0.03, 0.02, 0.004])
+    if rng.random() < 0.4:
+        cord = points((side * n * 0.7, 1.2), (side * 0.12, body.base_y + 0.2))
+        pen.stroke(cord, look.feature_line(look.skin), [0.004, 0.02])
+
+
+def paint_clothes(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    """The garment over the body."""
+    first, second, third = look.clothes
+    opening = _neckline(body, rng)
+    torso = _torso(body, rng.uniform(0.0, 0.1))
+    left_of, right_of = torso[: len(torso) // 2], torso[len(torso) // 2 :]
+    shape = np.concatenate([left_of, right_of, opening]) if len(opening) else torso
+    if body.garment == "straps":
+        low = body.base_y + rng.uniform(0.6, 0.95)
+        for side in (-1.0, 1.0):
+            strap = points((side * 0.55, body.base_y + 0.0), (side * 0.6, low + 0.1))
+            pen.fill(ribbon(strap, [0.1, 0.12]), first, CLOTHES, look.line(first))
+        shape = np.concatenate([bend(np.array((-0.95, low)), np.array((0.95, low)), -0.1), points((1.3, 5.0), (-1.3, 5.0))])
+    if body.garment == "off_shoulder":
+        low = body.base_y + rng.uniform(0.45, 0.7)
+        edge = bend(np.array((-body.shoulder * 1.1, low)), np.array((body.shoulder * 1.1, low)), -0.12)
+        shape = np.concatenate([edge, points((body.shoulder * 1.3, 5.0), (-body.shoulder * 1.3, 5.0))])
+    pen.fill(shape, first, CLOTHES, look.line(first))
+    inside = pen.mask(shape)
+    _paint_pattern(pen, look, inside, rng)
+    _paint_folds(pen, look, body, inside, rng)
+    _COLLARS.get(body.garment, _plain_collar)(pen, look, body, rng)
+    if body.garment in ("shirt", "sailor", "jacket") and rng.random() < 0.75:
+        _paint_tie(pen, look, body, second if body.garment == "jacket" else third, rng)
+    if rng.random() < 0.3:
+        for k in range(4):
+            pen.fill(ellipse(0.0, body.base_y + 0.55 + 0.35 * k, 0.055, 0.055, 12), second, CLOTHES, look.line(second))
+
+
+def _neckline(body: Body, rng: np.random.Generator) -> Points:
+    """The opening's edge from the left of the neck to its right (empty: none)."""
+    half, deep = body.neck + rng.uniform(0.08, 0.3), rng.uniform(0.12, 0.4)
+    deep = {"v_neck": rng.uniform(0.5, 1.0), "sailor": rng.uniform(0.5, 0.8), "jacket": 0.9, "kimono": 0.6}.get(
+        body.garment, deep
+    )
+    if body.garment in ("v_neck", "sailor", "jacket", "kimono", "shirt"):
+        return points((-half, body.base_y - 0.02), (0.0, body.base_y + deep), (half, body.base_y - 0.02))
+    if body.garment in ("crew", "hoodie"):
+        return bend(np.array((-half, body.base_y - 0.02)), np.array((half, body.base_y - 0.02)), -deep / half)
+    return np.zeros((0, 2))
+
+
+def _paint_pattern(pen: Pen, look: Look, inside: object, rng: np.random.Generator) -> None:
+    """Stripes, plaid or dots over about a fifth of the garments."""
+    from PIL import Image
+
+    assert isinstance(inside, Image.Image)
+    kind, colour = rng.random(), look.clothes[2]
+    step = rng.uniform(0.15, 0.4)
+    if kind < 0.16:
+        for y in np.arange(1.2, 4.0, step):
+            pen.tint(points((-3, y), (3, y), (3, y + step * 0.4), (-3, y + step * 0.4)), inside, colour, 0.8)
+    if kind < 0.06 or 0.16 < kind < 0.22:
+        for x in np.arange(-2.0, 2.0, step):
+            pen.tint(points((x, 0), (x + step * 0.35, 0), (x + step * 0.35, 5), (x, 5)), inside, colour, 0.6)
+    if 0.22 < kind < 0.29:
+        for x in np.arange(-2.0, 2.0, step):
+            for y in np.arange(1.4, 3.4, step):
+                pen.tint(ellipse(x, y + 0.5 * step * (round(x / step) % 2), step * 0.2, step * 0.2, 10), inside, colour)
+
+
+def _paint_folds(pen: Pen, look: Look, body: Body, inside: object, rng: np.random.Generator) -> None:
+    from PIL import Image
+
+    assert isinstance(inside, Image.Image)
+    first = look.clothes[0]
+    dark, line = shade(first, rng.uniform(0.6, 0.85)), look.feature_line(first)
+    if rng.random() < 0.7:
+        s = body.shoulder * look.light
+        side = points((-s * 0.75, body.base_y), (-s * 0.55, 2.4), (-s * 0.9, 5.0), (-s * 2, 5.0), (-s * 2, body.base_y))
+        pen.tint(smooth(side, closed=True, steps=4), inside, dark, rng.uniform(0.5, 1))
+    for side in (-1.0, 1.0):  # sleeve seams
+        seam = bend(np.array((side * body.shoulder * 0.78, body.shoulder_y + 0.35)), np.array((side * body.shoulder * 0.74, 3.6)), 0.04)
+        pen.stroke(seam, line, [0.004, 0.028, 0.03])
+    for _ in range(int(rng.integers(1, 6))):
+        start = np.array((rng.uniform(-1.3, 1.3), rng.uniform(body.base_y + 0.1, 3.0)))
+        end = start + (rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.7))
+        fold = ribbon(bend(start, end, rng.uniform(-0.25, 0.25)), [0.005, rng.uniform(0.03, 0.14), 0.005])
+        pen.tint(fold, inside, dark if rng.random() < 0.6 else line)
+
+
+def _plain_collar(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    """Crew and v-necks get a seam or nothing."""
+    if body.garment in ("crew", "v_neck") and rng.random() < 0.5:
+        edge = _neckline(body, np.random.default_rng(1))
+        pen.line(edge, look.clothes[1], 0.09, CLOTHES)
+
+
+def _turtleneck(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    high, n = rng.uniform(1.22, 1.4), body.neck + 0.07
+    colour = look.clothes[0] if rng.random() < 0.7 else look.clothes[1]
+    shape = np.concatenate([bend(np.array((-n, high)), np.array((n, high)), -0.15), points((n + 0.12, 1.85), (-n - 0.12, 1.85))])
+    pen.fill(shape, colour, CLOTHES, look.line(colour))
+    pen.line(points((-n, high + 0.2), (0, high + 0.27), (n, high + 0.2)), look.feature_line(colour), 0.012)
+
+
+def _shirt(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    """Two collar flaps; with `jacket` they lie inside the lapels."""
+    colour = look.clothes[1]
+    n, high, low = body.neck + 0.05, rng.uniform(1.28, 1.5), body.base_y + rng.uniform(0.25, 0.5)
+    wide = rng.uniform(0.3, 0.6)
+    for side in (-1.0, 1.0):
+        flap = points((n, high), (n + 0.14, high + 0.12), (wide + 0.12, low), (0.2, low + 0.05), (0.02, body.base_y + 0.12))
+        flap = np.concatenate([flap, points((n * 0.75, high + 0.2))])
+        pen.fill(flap * (side, 1), colour, CLOTHES, look.line(colour))
+        pen.tint(points((n, high), (wide, low), (wide + 0.15, low)) * (side, 1), pen.mask(flap * (side, 1)), shade(colour, 0.8))
+
+
+def _sailor(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    colour = look.clothes[2]
+    deep = body.base_y + rng.uniform(0.5, 0.8)
+    for side in (-1.0, 1.0):
+        outer = points((0.02, deep), (body.neck + 0.1, body.base_y - 0.05), (body.shoulder * 0.75, body.base_y + 0.25))
+        flap = np.concatenate([outer, points((body.shoulder * 0.8, body.base_y + 0.6), (0.1, deep + 0.35))]) * (side, 1)
+        pen.fill(flap, colour, CLOTHES, look.line(colour))
+        stripe = points((body.shoulder * 0.72, body.base_y + 0.32), (body.shoulder * 0.7, body.base_y + 0.56), (0.12, deep + 0.22))
+        pen.line(stripe * (side, 1), look.clothes[1], 0.04)
+
+
+def _jacket(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    first, second, _ = look.clothes
+    deep = body.base_y + rng.uniform(0.9, 1.6)
+    pen.fill(points((-0.55, body.base_y - 0.02), (0.55, body.base_y - 0.02), (0.0, deep + 0.3)), second, CLOTHES)
+    _shirt(pen, look, body, rng)
+    for side in (-1.0, 1.0):
+        lapel = points((0.45, body.base_y - 0.05), (0.85, body.base_y + 0.4), (0.6, body.base_y + 0.5), (0.7, body.base_y + 0.62))
+        lapel = np.concatenate([lapel, points((0.0, deep + 0.3), (0.3, body.base_y + 0.4))]) * (side, 1)
+        pen.fill(lapel, first if rng.random() < 0.7 else shade(first, 0.8), CLOTHES, look.feature_line(first))
+
+
+def _hoodie(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    first = look.clothes[0]
+    for side in (-1.0, 1.0):
+        path = points((0.15, body.base_y + 0.5), (0.6, body.base_y + 0.25), (0.75, body.base_y - 0.15), (0.5, body.base_y - 0.5))
+        roll = ribbon(smooth(path * (side, 1), steps=5), [0.2, 0.42, 0.4, 0.2])
+        pen.fill(roll, first, CLOTHES, look.feature_line(first))
+        cord = points((side * 0.2, body.base_y + 0.5), (side * 0.25, body.base_y + rng.uniform(0.9, 1.4)))
+        pen.line(cord, look.clothes[1], 0.05, CLOTHES)
+
+
+def _kimono(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    for width, colour in ((0.34, look.clothes[1]), (0.2, look.clothes[0])):
+        for side in (-1.0, 1.0):
+            band = points((side * (body.neck + 0.12), 1.35), (side * 0.45, body.base_y + 0.1), (-side * 0.3, body.base_y + 1.4))
+            pen.fill(ribbon(smooth(band, steps=5), [width * 0.6, width]), colour, CLOTHES, look.feature_line(colour))
+
+
+def _scarf(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    colour = look.clothes[2]
+    top = rng.uniform(1.1, 1.35)
+    for k in range(3):
+        wide, y = 0.75 + 0.12 * k, top + 0.2 + 0.22 * k
+        wrap = smooth(ellipse(rng.uniform(-0.08, 0.08), y, wide, 0.24, 12), closed=True, steps=3)
+        pen.fill(wrap, colour if k % 2 else shade(colour, 0.9), CLOTHES, look.feature_line(colour))
+
+
+_COLLARS = {
+    "turtleneck": _turtleneck,
+    "shirt": _shirt,
+    "sailor": _sailor,
+    "jacket": _jacket,
+    "hoodie": _hoodie,
+    "kimono": _kimono,
+    "scarf": _scarf,
+}
+
+
+def _paint_tie(pen: Pen, look: Look, body: Body, colour: Colour, rng: np.random.Generator) -> None:
+    y = body.base_y + rng.uniform(0.15, 0.45)
+    if rng.random() < 0.45:
+        shape = points((-0.1, y), (0.1, y), (0.07, y + 0.2), (0.18, y + 2.0), (-0.18, y + 2.0), (-0.07, y + 0.2))
+        pen.fill(shape, colour, CLOTHES, look.feature_line(colour))
+    else:
+        paint_bow(pen, look, (0.0, y), rng.uniform(0.25, 0.6), colour, tails=rng.random() < 0.6)
+
+
+def paint_bow(pen: Pen, look: Look, at: tuple[float, float], size: float, colour: Colour, *, tails: bool) -> None:
+    """A ribbon tied in a bow; clothes."""
+    line = look.feature_line(colour)
+    for side in (-1.0, 1.0):
+        if tails:
+            tail = points((0, 0), (0.35, 0.5), (0.55, 1.2), (0.15, 1.1)) * (side * size, size) + at
+            pen.fill(tail, shade(colour, 0.85), CLOTHES, line)
+        wing = points((0.05, 0.0), (0.6, -0.45), (1.0, -0.3), (0.95, 0.3), (0.55, 0.4)) * (side * size, size) + at
+        pen.fill(smooth(wing, closed=True, steps=4), colour, CLOTHES, line)
+        pen.line(points((0.15, 0.0), (0.65, -0.05)) * (side * size, size) + at, line, 0.02)
+    pen.fill(ellipse(at[0], at[1], 0.18 * size, 0.22 * size, 14), colour, CLOTHES, line)
+
+
+def paint_accessories(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Hats, bands, bows, pins, flowers in the hair and ear-rings; all clothes."""
+    colour = look.clothes[1] if rng.random() < 0.4 else any_colour(rng)
+    line, shift, kind = look.line(colour), -0.3 * look.yaw, rng.random()
+    side = float(rng.choice((-1.0, 1.0)))
+    if kind < 0.07:
+        _paint_hat(pen, look, style, colour, rng)
+    elif kind < 0.19:  # hair band
+        path = ellipse(shift, -0.25, style.radius_x * 0.97, (-0.25 - style.top) * rng.uniform(0.75, 1.03), 40)[20:41]
+        pen.fill(ribbon(path, [0.08, rng.uniform(0.12, 0.25), 0.08]), colour, CLOTHES, line)
+        if rng.random() < 0.5:
+            paint_bow(pen, look, (side * 0.8, style.top + 0.35), rng.uniform(0.25, 0.5), colour, tails=False)
+    elif kind < 0.29:
+        paint_bow(pen, look, (side * 0.95 + shift, style.top + rng.uniform(0.3, 0.7)), rng.uniform(0.3, 0.7), colour, tails=True)
+    elif kind < 0.4:  # pins
+        for k in range(int(rng.integers(1, 4))):
+            start = np.array((side * 0.7 + shift, -0.75 + 0.16 * k))
+            pen.fill(ribbon(np.stack([start, start + (side * 0.3, 0.2)]), [0.08, 0.08]), colour, CLOTHES, line)
+    elif kind < 0.47:  # flower
+        x, y, size = side * 0.9 + shift, rng.uniform(-1.2, -0.5), rng.uniform(0.12, 0.22)
+        for angle in np.linspace(0, 2 * np.pi, 5, endpoint=False):
+            petal = ellipse(x + size * np.cos(angle), y + size * np.sin(angle), size * 0.75, size * 0.75, 14)
+            pen.fill(petal, colour, CLOTHES, line)
+        pen.fill(ellipse(x, y, size * 0.5, size * 0.5, 12), look.clothes[2], CLOTHES)
+    if style.back in ("twin_tails", "drills") and rng.random() < 0.8:
+        for x in (-1.0, 1.0):
+            paint_bow(pen, look, (x * style.radius_x * 0.98 + shift, -0.9), rng.uniform(0.25, 0.55), colour, tails=rng.random() < 0.5)
+    if style.ears_shown and rng.random() < 0.2:
+        for x in (-1.0, 1.0):
+            pen.fill(ellipse(x * 1.12 - 0.25 * look.yaw, 0.55, 0.06, rng.uniform(0.06, 0.16), 14), colour, CLOTHES, line)
+
+
+def _paint_hat(pen: Pen, look: Look, style: Hairstyle, colour: Colour, rng: np.random.Generator) -> None:
+    line, wide, kind = look.feature_line(colour), style.radius_x + 0.08, rng.integers(3)
+    low = rng.uniform(-1.15, -0.85)
+    dome = {0: points((-wide, low), (-wide * 1.02, -1.6), (0, style.top - 0.35), (wide * 1.02, -1.6), (wide, low)),
+            1: points((-wide * 0.9, low), (-wide * 1.3, -1.5), (0.3, style.top - 0.3), (wide * 1.35, -1.4), (wide * 0.9, low)),
+            2: points((-wide * 0.8, low), (-wide * 0.8, -2.1), (0, -2.4), (wide * 0.8, -2.1), (wide * 0.8, low))}[int(kind)]
+    edge = bend(np.array((wide * 0.95, low)), np.array((-wide * 0.95, low)), 0.12)
+    pen.fill(np.concatenate([smooth(dome, steps=5), edge]), colour, CLOTHES, line)
+    band = bend(np.array((-wide, low)), np.array((wide, low)), 0.12)
+    pen.fill(ribbon(band, [0.14, 0.2, 0.14]), look.clothes[2], CLOTHES, line)
+    if kind == 2:
+        pen.fill(ribbon(bend(np.array((-wide * 1.5, low + 0.1)), np.array((wide * 1.5, low + 0.1)), 0.1), [0.05, 0.25, 0.05]), colour, CLOTHES, line)
+
+
+def paint_choker(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
+    """A band around the neck."""
+    colour, y, n = any_colour(rng), rng.uniform(1.4, 1.55), body.neck + 0.01
+    pen.fill(ribbon(bend(np.array((-n, y)), np.array((n, y)), -0.12), [0.09, 0.09]), colour, CLOTHES, look.line(colour))
+
+
+def paint_hand(pen: Pen, look: Look, rng: np.random.Generator) -> None:
+    """A hand raised to chin or cheek, with a sleeve half of the time."""
+    side, line = float(rng.choice((-1.0, 1.0))), look.feature_line(look.skin)
+    palm = np.array((side * rng.uniform(0.35, 1.2), rng.uniform(1.15, 1.7)))
+    wrist = palm + (side * rng.uniform(0.0, 0.3), 0.65)
+    arm = ribbon(np.stack([wrist + (side * 0.3, 1.8), palm + (0, 0.2)]), [0.55, 0.4])
+    pen.fill(arm, look.skin, SKIN, line)
+    aim = np.array((-side * rng.uniform(-0.2, 0.5), -0.45))
+    across = np.array((-aim[1], aim[0]))
+    for k in range(4):
+        root = palm + across * (0.55 - 0.36 * k)
+        finger = ribbon(np.stack([root, root + aim * 0.5, root + aim * rng.uniform(0.9, 1.15)]), [0.17, 0.16, 0.08])
+        pen.fill(finger, look.skin, SKIN, line)
+    pen.fill(smooth(ellipse(float(palm[0]), float(palm[1]) + 0.05, 0.3, 0.3, 10), True, 3), look.skin, SKIN)
+    thumb = ribbon(np.stack([palm - across * 0.6 + (0, 0.15), palm - across * 1.0 + aim * 0.6]), [0.16, 0.09])
+    pen.fill(thumb, look.skin, SKIN, line)
+    if rng.random() < 0.6:
+        cuff, first = np.stack([wrist + (0, 0.1), wrist + (side * 0.3, 1.8)]), look.clothes[0]
+        pen.fill(ribbon(cuff, [0.6, 0.8]), first, CLOTHES, look.line(first))
+
+

@@ -1,0 +1,377 @@
+"""Hair of the procedural portraits: back hair, tails, braids, bangs with strands, shading, lights, animal ears.
+
+Hair comes in two layers. `paint_back` lies behind neck and face; `paint_front` (cap, bangs, side locks) lies over the
+face and, when long, over the clothes. Head units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from gaugan.portrait_canvas import FACE, HAIR, SKIN, Colour, Pen, Points, bend, ellipse, mix, points, ribbon, shade, smooth
+from gaugan.portrait_look import Look
+
+BANGS = ("straight", "choppy", "parted", "swept", "over_eye", "between_eyes", "bare")
+_BANGS_ODDS = (0.15, 0.25, 0.17, 0.17, 0.05, 0.16, 0.05)
+BACKS = ("short", "bob", "medium", "long", "wavy", "twin_tails", "ponytail", "buns", "spiky", "braids", "drills")
+_BACKS_ODDS = (0.13, 0.13, 0.13, 0.22, 0.08, 0.09, 0.06, 0.03, 0.06, 0.04, 0.03)
+
+
+@dataclass(frozen=True)
+class Hairstyle:
+    """The geometry chosen for one head."""
+
+    bangs: str
+    back: str
+    front: Points  # closed outline of cap, bangs and side hair
+    valleys: list[tuple[Points, Points]]  # per tuft of the bangs: its upper left valley and its tip, (2,) each
+    crown: Points  # (2,) where strands start
+    radius_x: float
+    top: float  # y of the highest point of the cap
+    ears_shown: bool
+    curl: float  # waviness of long strands
+
+
+def draw_hairstyle(rng: np.random.Generator, look: Look) -> Hairstyle:
+    """A random hairstyle."""
+    bangs = str(rng.choice(BANGS, p=np.array(_BANGS_ODDS) / sum(_BANGS_ODDS)))
+    back = str(rng.choice(BACKS, p=np.array(_BACKS_ODDS) / sum(_BACKS_ODDS)))
+    radius_x, top = rng.uniform(1.14, 1.36), -rng.uniform(1.45, 1.75)
+    tufts = _bangs(rng, bangs, look)
+    shift = -0.3 * look.yaw
+    tidy = back in ("ponytail", "buns") or (back in ("short", "twin_tails", "braids") and rng.random() < 0.5)
+    ears_shown = tidy or (back in ("short", "spiky") and rng.random() < 0.6)
+    reach = {"short": (0.2, 0.7), "spiky": (0.2, 0.8), "bob": (0.75, 1.35), "medium": (0.8, 1.7)}.get(back, (0.6, 2.6))
+    if tidy:
+        reach = (0.1, 1.0)
+    front = _front_outline(rng, tufts, (radius_x, top, shift), reach, ears_shown, spiky=back == "spiky")
+    crown = np.array((shift * 1.5 + rng.uniform(-0.25, 0.25), top + rng.uniform(0.1, 0.4)))
+    valleys = [(left, tip) for left, tip, _ in tufts]
+    curl = rng.uniform(0.08, 0.2) if back == "wavy" else rng.uniform(0, 0.05)
+    return Hairstyle(bangs, back, front, valleys, crown, radius_x, top, ears_shown, float(curl))
+
+
+def _bangs(rng: np.random.Generator, kind: str, look: Look) -> list[tuple[Points, Points, Points]]:
+    """Tufts from left to right: (upper left valley, tip, upper right valley), already turned with the head."""
+    count = {"straight": rng.integers(6, 14), "choppy": rng.integers(4, 8), "bare": 1}.get(kind, rng.integers(4, 9))
+    edges = np.linspace(-0.92, 0.92, count + 1)
+    edges[1:-1] += rng.normal(0, 0.4 / count, count - 1)
+    edges = np.sort(edges)
+    centre = rng.uniform(-0.45, 0.45)
+    way = rng.choice((-1.0, 1.0))
+    base = rng.uniform(-0.42, 0.02)
+    if kind == "over_eye":
+        base, centre = rng.uniform(-0.3, 0.0), -0.4 * way
+
+    def tip_of(x: float) -> tuple[float, float]:
+        jitter = rng.normal(0, 0.05)
+        if kind == "straight":
+            return x + rng.normal(0, 0.01), min(base, -0.12) + 0.4 * jitter
+        if kind == "parted":
+            away = np.sign(x - centre) * rng.uniform(0.05, 0.25)
+            return x + away, -0.75 + 0.95 * min(abs(x - centre), 1.0) ** 0.8 + base + 0.3 + jitter
+        if kind in ("swept", "over_eye"):
+            low = 0.65 if kind == "over_eye" else 0.3
+            return x + way * rng.uniform(0.1, 0.4), base + low * way * x + 2 * jitter
+        if kind == "bare":
+            return x, -0.8
+        return x + rng.normal(0, 0.12) - 0.12 * x, base + 0.25 * (abs(x) - 0.3) + 2 * jitter
+
+    def valley_of(x: float) -> float:
+        depth = {"straight": (0.02, 0.15), "bare": (0.0, 0.1)}.get(kind, (0.15, 0.45))
+        if kind == "parted":
+            return float(-0.95 + 0.65 * min(abs(x - centre), 1.0) + rng.normal(0, 0.05))
+        return float(tip_of(x)[1] - rng.uniform(*depth))
+
+    heights = [valley_of(float(x)) for x in edges]
+    if kind == "parted":
+        edges[int(np.argmin(np.abs(edges[1:-1] - centre))) + 1 if count > 1 else 0] = centre
+        edges = np.sort(edges)
+    tufts = []
+    for k in range(count):
+        tip = np.array(tip_of(float(edges[k] + edges[k + 1]) / 2))
+        if kind == "between_eyes" and k == count // 2:
+            tip = np.array((rng.normal(0, 0.08), rng.uniform(0.1, 0.45)))
+        left, right = np.array((edges[k], heights[k])), np.array((edges[k + 1], heights[k + 1]))
+        tip[1] = max(tip[1], min(left[1], right[1]) + 0.02) if kind != "bare" else -0.85
+        turned = look.turned(np.stack([left, tip, right]))
+        tufts.append((turned[0], turned[1], turned[2]))
+    return tufts
+
+
+def _front_outline(
+    rng: np.random.Generator,
+    tufts: list[tuple[Points, Points, Points]],
+    cap: tuple[float, float, float],
+    reach: tuple[float, float],
+    ears_shown: bool,
+    *,
+    spiky: bool,
+) -> Points:
+    """Closed outline: up the left side, over the crown, down the right side, back along the bangs."""
+    radius_x, top, shift = cap
+    angle = np.linspace(np.pi, 2 * np.pi, 15)
+    crown_y = -0.25
+    arc = np.stack([shift + radius_x * np.cos(angle), crown_y + (crown_y - top) * np.sin(angle)], 1)
+    arc[:, 0] += rng.normal(0, 0.012, len(arc))
+    if spiky:
+        arc = _spikes(rng, arc, np.array((shift, crown_y)))
+    else:
+        arc = smooth(arc, steps=4)
+    left = _side(rng, -1.0, arc[0], tufts[0][0], reach, ears_shown)
+    right = _side(rng, 1.0, arc[-1], tufts[-1][2], reach, ears_shown)
+    fringe = []
+    for start, tip, end in tufts:  # blades: both edges bow outwards
+        bow = rng.uniform(0.04, 0.16)
+        fringe += [bend(start, tip, bow), bend(tip, end, bow)]
+    return np.concatenate([left[::-1], arc, right, np.concatenate(fringe)[::-1]])
+
+
+def _spikes(rng: np.random.Generator, arc: Points, centre: Points) -> Points:
+    """The cap's outline with pointed tufts standing off it."""
+    pieces = []
+    for k in range(0, len(arc) - 2, 2):
+        out = arc[k + 1] - centre
+        swing = np.array((-out[1], out[0])) * rng.uniform(-0.25, 0.25)
+        tip = centre + out * rng.uniform(1.12, 1.4) + swing
+        pieces += [bend(arc[k], tip, rng.uniform(0.0, 0.15), 5), bend(tip, arc[k + 2], rng.uniform(-0.12, 0.05), 5)]
+    return np.concatenate(pieces)
+
+
+def _side(
+    rng: np.random.Generator, side: float, start: Points, end: Points, reach: tuple[float, float], ears_shown: bool
+) -> Points:
+    """Side hair from the cap's end down to two or three tips and up to the first valley of the bangs."""
+    low = rng.uniform(*reach)
+    outer_x, inner_x = start[0], end[0]
+    if ears_shown:  # a thin lock in front of the ear
+        outer = side * (abs(inner_x) + rng.uniform(0.05, 0.18))
+        back = points((outer_x, 0.0), (side * abs(inner_x) * 1.06, -0.25))
+        lock = np.concatenate([back, points((outer, low * 0.4), (inner_x - side * rng.uniform(-0.08, 0.1), low))])
+        rise = points((inner_x - side * rng.uniform(0.05, 0.16), low * 0.3))
+        return np.concatenate([start[None], smooth(lock, steps=5), smooth(np.concatenate([rise, end[None]]), steps=4)])
+    flare = rng.uniform(-0.12, 0.16) * min(low, 1.3)
+    width = abs(outer_x - inner_x)
+    inner_low = inner_x - side * rng.uniform(-0.1, 0.16)
+    tips = int(rng.integers(1, 4))
+    pieces = [bend(start, np.array((outer_x + side * flare, low * rng.uniform(0.7, 0.95))), -side * rng.uniform(-0.02, 0.1))]
+    for k in range(tips):
+        along = (k + 0.8) / tips
+        x = outer_x + side * flare * 0.5 + (inner_low - outer_x - side * flare * 0.5) * along
+        tip = np.array((x, low * rng.uniform(0.9, 1.08) if k else low))
+        pieces.append(bend(pieces[-1][-1], tip, -side * 0.05, 4))
+        if k < tips - 1:
+            notch = np.array((x - side * 0.12 * width, low * rng.uniform(0.55, 0.85)))
+            pieces.append(bend(tip, notch, side * 0.06, 4))
+    pieces.append(bend(pieces[-1][-1], end, side * rng.uniform(-0.02, 0.1)))
+    return np.concatenate(pieces)
+
+
+def lock(root: Points, tip: Points, bow: float, width: float, wave: float = 0.0, phase: float = 0.0) -> Points:
+    """A tapering strand from root to tip."""
+    path = bend(root, tip, bow, 14)
+    if wave:
+        length = float(np.hypot(*(tip - root)))
+        path[:, 0] += wave * np.sin(np.linspace(0, 4.5 * length, len(path)) + phase) * np.linspace(0.2, 1, len(path))
+    return ribbon(path, [width * 0.75, width, width * 0.95, width * 0.7, 0.0])
+
+
+def paint_back(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Everything behind the neck."""
+    line = look.line(look.hair)
+    colour = mix(look.hair, look.hair_shadow, rng.uniform(0.4, 1.0))
+    shift = -0.35 * look.yaw
+    bottom = {"short": 0.75, "spiky": 0.6, "bob": 1.2, "medium": 1.75, "long": 3.2, "wavy": 3.0}.get(style.back, 0.6)
+    bottom *= rng.uniform(0.85, 1.15)
+    if style.back in ("twin_tails", "drills"):
+        _paint_tails(pen, look, style, rng)
+    if style.back == "ponytail":
+        side = -1.0 if look.yaw > 0 else 1.0
+        root = np.array((side * rng.uniform(0.4, 1.2), -rng.uniform(0.6, 1.4)))
+        tip = np.array((side * rng.uniform(1.0, 2.1), rng.uniform(0.8, 3)))
+        _paint_tail(pen, look, root, tip, side, rng)
+    if style.back == "buns":
+        for side in (-1.0, 1.0) if rng.random() < 0.7 else (rng.choice((-1.0, 1.0)),):
+            bun = ellipse(side * rng.uniform(0.8, 1.2), style.top + rng.uniform(0.0, 0.4), 0.42, 0.4)
+            pen.fill(bun, look.hair, HAIR, line)
+            pen.line(bun[4:14] * (0.97, 1.02), look.feature_line(look.hair), 0.015)
+    width = style.radius_x * rng.uniform(0.86, 1.04) if bottom < 1.5 else style.radius_x * rng.uniform(0.95, 1.3)
+    if style.back in ("short", "spiky", "twin_tails", "ponytail", "buns", "braids", "drills"):
+        width = min(width, 1.02)
+    outline = _mane(rng, width, bottom, shift, style)
+    pen.fill(outline, colour, HAIR, line)
+    inside = pen.mask(outline)
+    for _ in range(int(rng.integers(2, 8))):
+        x = rng.uniform(-width, width)
+        streak = lock(np.array((x * 0.8, 0.0)), np.array((x * 1.1, bottom * rng.uniform(0.6, 1.1))), 0.03, 0.15, style.curl)
+        pen.tint(streak + (shift, 0), inside, look.hair_shadow if rng.random() < 0.6 else look.hair, rng.uniform(0.4, 1))
+
+
+def _mane(rng: np.random.Generator, width: float, bottom: float, shift: float, style: Hairstyle) -> Points:
+    """Outline of the hair behind the head with a ragged lower edge."""
+    flare = rng.uniform(-0.15, 0.35) if bottom > 1.0 else 0.0
+    side = points((width, -0.5), (width * 1.02, 0.2), (width + flare * 0.5, bottom * 0.6), (width + flare, bottom))
+    count = int(rng.integers(4, 9))
+    x = np.linspace(width + flare, -width - flare, 2 * count + 1)
+    y = bottom + np.where(np.arange(2 * count + 1) % 2, -1, 1) * rng.uniform(0.03, 0.16, 2 * count + 1)
+    right, left = smooth(side, steps=6), smooth(mirrored_noise(rng, side), steps=6)
+    if style.curl > 0.06:
+        for edge in (right, left):
+            edge[:, 0] += style.curl * np.sin(edge[:, 1] * rng.uniform(3.5, 6)) * np.clip(edge[:, 1] + 0.3, 0, 1)
+    top = points((0.0, style.top + 0.2))
+    return np.concatenate([top, right, np.stack([x, y], 1), left[::-1]]) + (shift, 0)
+
+
+def mirrored_noise(rng: np.random.Generator, shape: Points) -> Points:
+    """The shape on the other side of x = 0, not quite the same."""
+    return shape * (-1.0, 1.0) + rng.normal(0, 0.04, shape.shape)
+
+
+def _paint_tails(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Twin tails, smooth or as drills."""
+    height, spread, low = rng.uniform(-1.2, 0.4), rng.uniform(1.3, 2.1), rng.uniform(1.2, 3.4)
+    for side in (-1.0, 1.0):
+        root = np.array((side * style.radius_x * np.sqrt(max(0.1, 1 - min(0, height + 0.25) ** 2 * 0.45)), height))
+        tip = np.array((side * spread, max(low, height + 1.2)))
+        if style.back == "drills":
+            steps = int(rng.integers(4, 7))
+            for k, t in enumerate(np.linspace(0, 1, steps)):
+                at = root + (tip - root) * t * 0.8 + (side * 0.2, 0.1)
+                coil = ellipse(float(at[0]), float(at[1]), 0.42 * (1 - 0.55 * t), 0.2) @ np.array(((1, -0.25), (0.25, 1)))
+                coil += at - coil.mean(0)
+                pen.fill(coil, look.hair if k % 2 else mix(look.hair, look.hair_shadow, 0.4), HAIR, look.line(look.hair))
+        else:
+            _paint_tail(pen, look, root, tip, side, rng)
+
+
+def _paint_tail(
+    pen: Pen, look: Look, root: Points, tip: Points, side: float, rng: np.random.Generator
+) -> None:
+    """A bundle of strands bound at the root."""
+    line, bow, wave = look.line(look.hair), side * rng.uniform(0.05, 0.4), rng.uniform(0, 0.08)
+    for _ in range(int(rng.integers(3, 6))):
+        end = tip + rng.normal(0, (0.16, 0.2))
+        pen.fill(lock(root, end, bow + rng.normal(0, 0.05), rng.uniform(0.3, 0.55), wave), look.hair, HAIR, line)
+    shadow = lock(root, tip, bow * 0.7, 0.18, wave)
+    pen.tint(shadow, pen.mask(lock(root, tip, bow, 0.4, wave)), look.hair_shadow)
+
+
+def cast_shadow(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """The bangs' shadow on face and ears, drawn before eyes and hair."""
+    drop = np.array((0.05 * look.light, rng.uniform(0.03, 0.16)))
+    pen.tint(style.front + drop, pen.canvas.region(FACE, SKIN), look.skin_shadow, rng.uniform(0.4, 1.0))
+
+
+def paint_front(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Cap, bangs and side hair with shading, lights and strand lines."""
+    line = look.line(look.hair)
+    pen.fill(style.front, look.hair, HAIR, line)
+    inside = pen.mask(style.front)
+    _shade_front(pen, look, style, inside, rng)
+    if rng.random() < 0.85:
+        _paint_lights(pen, look, style, inside, rng)
+    colour = look.feature_line(look.hair)
+    width = max(0.012, look.line_width * rng.uniform(0.6, 1.0))
+    for valley, _ in style.valleys[1:]:  # lines run from the valleys towards the crown
+        end = valley + (style.crown - valley) * rng.uniform(0.12, 0.6)
+        pen.stroke(bend(valley, end, rng.uniform(-0.1, 0.1)), colour, [width, width * 0.8, 0.003])
+    for _ in range(int(rng.integers(1, 7))):
+        x = rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.15)
+        start = np.array((x * 0.9, rng.uniform(-0.9, -0.3)))
+        strand = bend(start, np.array((x * 1.05, start[1] + rng.uniform(0.4, 1.4))), -0.1 * np.sign(x))
+        pen.tint(ribbon(strand, [0.003, width, 0.003]), inside, colour)
+    if rng.random() < 0.3:
+        _paint_ahoge(pen, look, style, rng)
+    for _ in range(int(rng.integers(0, 4))):  # loose strands off the silhouette
+        side = rng.choice((-1.0, 1.0))
+        root = np.array((side * style.radius_x * 0.95, rng.uniform(-0.5, 0.4)))
+        tip = root + (side * rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.8))
+        pen.fill(lock(root, tip, side * 0.15, 0.07), look.hair, HAIR, line)
+
+
+def _shade_front(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, rng: np.random.Generator) -> None:
+    dark = look.hair_shadow
+    if rng.random() < 0.7:  # a crescent on the side away from the light
+        move = (round(look.light * pen.thickness(rng.uniform(0.08, 0.3))), -pen.thickness(rng.uniform(0.02, 0.15)))
+        lit = ImageChops.offset(inside, *move)
+        pen.canvas.tint(ImageChops.subtract(inside, lit), dark)
+    for valley, tip in style.valleys:  # wedges between the tufts
+        if rng.random() < 0.75:
+            apex = valley + (style.crown - valley) * rng.uniform(0.15, 0.5)
+            foot = valley + (tip - valley) * rng.uniform(0.3, 1.0)
+            wedge = np.concatenate([bend(valley, apex, 0.06), bend(apex, foot, rng.uniform(-0.1, 0.2))])
+            pen.tint(wedge, inside, dark, 1.0)
+    for _ in range(int(rng.integers(0, 4))):
+        x = rng.choice((-1.0, 1.0)) * rng.uniform(0.75, 1.15)
+        pen.tint(lock(np.array((x * 0.8, -0.9)), np.array((x, rng.uniform(0.2, 1.8))), 0.1 * np.sign(-x), 0.16), inside, dark)
+
+
+def _paint_lights(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, rng: np.random.Generator) -> None:
+    """The ring of light: a zigzag band, separate lens shapes, or a soft patch."""
+    kind, alpha = rng.integers(4), rng.uniform(0.45, 1.0)
+    y, half = style.top * rng.uniform(0.5, 0.75), style.radius_x * rng.uniform(0.5, 0.85)
+    x = np.linspace(-half, half, 19) - 0.2 * look.yaw
+    curve = y + 0.35 * (x / style.radius_x) ** 2
+    if kind == 0:
+        jag = np.where(np.arange(19) % 2, -1.0, 1.0) * rng.uniform(0.03, 0.14, 19)
+        taper = 0.13 * np.sqrt(np.maximum(0, 1 - np.linspace(-1, 1, 19) ** 2))
+        band = np.concatenate([np.stack([x, curve - taper + jag * 0.5], 1), np.stack([x, curve + taper + jag], 1)[::-1]])
+        pen.tint(band, inside, look.hair_light, alpha)
+    elif kind == 3:
+        for part in (1.0, 0.75, 0.5):
+            pen.tint(ellipse(0.4 * look.light, y, 0.6 * part, 0.35 * part), inside, look.hair_light, 0.3 * alpha)
+    else:
+        for k in range(1, 18, int(rng.integers(1, 4))):
+            tall = rng.uniform(0.06, 0.24)
+            root = np.array((x[k], curve[k] - tall))
+            away = (root - style.crown) * 0.25
+            pen.tint(lock(root, root + away + (0, tall * 1.4), 0.0, rng.uniform(0.03, 0.1)), inside, look.hair_light, alpha)
+
+
+def _paint_ahoge(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    root = np.array((-0.3 * look.yaw + rng.uniform(-0.2, 0.2), style.top + 0.06))
+    tip = root + (rng.choice((-1.0, 1.0)) * rng.uniform(0.2, 0.6), -rng.uniform(0.1, 0.45))
+    pen.fill(lock(root, tip, rng.uniform(-0.6, 0.6), rng.uniform(0.08, 0.2)), look.hair, HAIR, look.line(look.hair))
+
+
+def paint_falling_hair(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Long hair or braids lying over the shoulders, drawn after the clothes."""
+    line = look.line(look.hair)
+    if style.back == "braids":
+        for side in (-1.0, 1.0):
+            path = bend(np.array((side * 1.0, 0.7)), np.array((side * rng.uniform(0.7, 1.1), 2.9)), 0.1 * side, 11)
+            for k, (x, y) in enumerate(path.tolist()):
+                link = ellipse(x + 0.05 * (-1) ** k, y, 0.2 - 0.006 * k, 0.16, 14)
+                pen.fill(link, look.hair if k % 2 else mix(look.hair, look.hair_shadow, 0.5), HAIR, line)
+        return
+    if style.back not in ("long", "wavy", "medium") or rng.random() < 0.25:
+        return
+    for side in (-1.0, 1.0):
+        for _ in range(int(rng.integers(1, 4))):
+            root = np.array((side * rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.5)))
+            low = rng.uniform(1.6, 3.4) if style.back != "medium" else rng.uniform(1.2, 1.9)
+            tip = np.array((side * rng.uniform(0.6, 1.5), low))
+            strand = lock(root, tip, -side * rng.uniform(-0.05, 0.15), rng.uniform(0.15, 0.45), style.curl, rng.uniform(0, 6))
+            pen.fill(strand, look.hair, HAIR, line)
+            pen.tint(strand + (0.1 * look.light, 0), pen.mask(strand), look.hair_shadow, rng.uniform(0, 1))
+
+
+def paint_animal_ears(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """Cat or rabbit ears; hair in the label map."""
+    long, inner = rng.random() < 0.25, mix(look.skin, (240, 150, 160), rng.uniform(0, 0.6))
+    tall, wide, at = (rng.uniform(1.0, 1.4), 0.2, 0.45) if long else (rng.uniform(0.5, 0.8), 0.36, rng.uniform(0.6, 0.85))
+    for side in (-1.0, 1.0):
+        foot = style.top + 0.35
+        tip = (at + rng.uniform(0.0, 0.3), foot - tall)
+        ear = points((at - wide, foot - 0.1), (at - wide * 0.8, foot - tall * 0.6), tip, (at + wide, foot - tall * 0.45))
+        ear = np.concatenate([ear, points((at + wide, foot + 0.25))]) * (side, 1) - (0.3 * look.yaw, 0)
+        pen.fill(smooth(ear, closed=True, steps=4), look.hair, HAIR, look.line(look.hair))
+        centre = ear.mean(0)
+        pen.fill(smooth(centre + (ear - centre) * 0.62, closed=True, steps=4), inner, HAIR)
+        tuft = lock(centre + (0, 0.3), centre + (side * 0.1, -0.2), 0.1, 0.15)
+        pen.fill(tuft, shade(look.hair, 0.95), HAIR)
+
+

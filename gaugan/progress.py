@@ -1,0 +1,37 @@
+"""One progress line: what is done, how fast, how long it still takes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+
+def duration(seconds: float) -> str:
+    """65 -> "1:05", 3700 -> "1:01:40"."""
+    total = max(0, round(seconds))
+    hours, minutes = divmod(total // 60, 60)
+    return f"{hours}:{minutes:02d}:{total % 60:02d}" if hours else f"{minutes}:{total % 60:02d}"
+
+
+class Progress:
+    """Rate and ETA over the last minutes, so that a resumed or slowed run is told as it is now."""
+
+    def __init__(self, total: int, done: int = 0, unit: str = "step", window_s: float = 120.0) -> None:
+        self.total, self.unit, self.window_s = total, unit, window_s
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
+
+    def rate(self) -> float:
+        """Units per second over the window; 0 before the second mark."""
+        (start, first), (end, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+    def line(self, done: int, note: str = "") -> str:
+        """Marks `done` and tells it: "450/2000 step  22 %  3.1 step/s  ETA 8:20  NOTE"."""
+        now = time.monotonic()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > self.window_s:
+            self._marks.popleft()
+        rate = self.rate()
+        eta = duration((self.total - done) / rate) if rate > 0 else "?"
+        share = 100 * done / self.total if self.total else 100.0
+        return f"{done}/{self.total} {self.unit}  {share:3.0f} %  {rate:.3g} {self.unit}/s  ETA {eta}  {note}".rstrip()

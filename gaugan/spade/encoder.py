@@ -1,0 +1,47 @@
+"""Style encoder: picture -> mean and log-variance of its style vector.
+
+Park et al. 2019 (arXiv:1903.07291), figure 14, with the published key names (layer1 .. layer6, fc_mu, fc_var).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gaugan.config import UserError
+from gaugan.spade.discriminator import normalised_conv
+
+FINAL_SIDE = 4
+"""Side of the last feature map: each layer halves the square input down to 4 x 4."""
+
+
+class StyleEncoder(nn.Module):
+    """Any picture is resized to `input_size` x `input_size` first.
+
+    input_size 256 has 6 layers and is the published network. 128 has 5, 64 has 4 and so on, always ending at 4 x 4: for
+    small pictures that saves the resizing to 256 (16 times the pixels at 64). `nef` is the width of the first layer.
+    """
+
+    def __init__(self, *, input_size: int = 256, nef: int = 64, z_dim: int = 256, norm: str = "spectralinstance") -> None:
+        super().__init__()
+        num_layers = input_size.bit_length() - FINAL_SIDE.bit_length()
+        if num_layers < 1 or input_size != FINAL_SIDE << num_layers:
+            raise UserError(f"encoder input size {input_size}: expected a power of two from 8 on, such as 64, 128, 256")
+        self.input_size, self.num_layers = input_size, num_layers
+        channels = [3] + [nef * min(2**number, 8) for number in range(num_layers)]
+        for number in range(num_layers):
+            conv = normalised_conv(channels[number], channels[number + 1], 3, stride=2, padding=1, norm=norm)
+            setattr(self, f"layer{number + 1}", conv)
+        self.fc_mu = nn.Linear(channels[-1] * FINAL_SIDE**2, z_dim)
+        self.fc_var = nn.Linear(channels[-1] * FINAL_SIDE**2, z_dim)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> mu, logvar: float32 (N, z_dim) each."""
+        size = (self.input_size, self.input_size)
+        x = image
+        if (image.shape[2], image.shape[3]) != size:
+            x = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        for number in range(self.num_layers):
+            x = F.leaky_relu(getattr(self, f"layer{number + 1}")(x), 0.2)
+        x = x.flatten(1)  # (N, 8 nef * 16), channel-major as published
+        return self.fc_mu(x).float(), self.fc_var(x).float()

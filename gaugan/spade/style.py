@@ -1,0 +1,120 @@
+"""Styles: the encoder that reads one from a picture and the distribution that new ones are drawn from.
+
+Both travel in every generator's checkpoint, so that one folder is enough to paint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gaugan import checkpoint
+from gaugan.config import UserError
+from gaugan.spade.encoder import StyleEncoder
+
+ACTIVE_VARIANCE = 0.01
+"""A unit whose mean varies more than this over pictures carries information (Burda et al. 2016, arXiv:1509.00519)."""
+MIN_ACTIVE_UNITS = 4
+
+
+class StylePrior(nn.Module):
+    """A Gaussian fitted to the style vectors of the training pictures (the aggregate posterior).
+
+    Drawing from it instead of N(0, 1) gives styles that the generator has met. The moments are running averages over
+    the pictures seen, each weighing half after `half_life` further batches.
+    """
+
+    mean: Tensor
+    second: Tensor
+    noise: Tensor
+    batches: Tensor
+
+    def __init__(self, z_dim: int, half_life: int = 200) -> None:
+        super().__init__()
+        self.decay = 0.5 ** (1.0 / half_life)
+        self.register_buffer("mean", torch.zeros(z_dim))
+        self.register_buffer("second", torch.zeros(z_dim, z_dim))  # E[mu mu^T]
+        self.register_buffer("noise", torch.ones(z_dim))  # E[sigma^2]
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, mu: Tensor, logvar: Tensor) -> None:
+        """Takes in one batch of posteriors (N, Z); a batch with a value that is not finite is left out."""
+        weight = torch.clamp(1.0 / (self.batches + 1.0), min=1.0 - self.decay)
+        finite = torch.isfinite(mu.sum() + logvar.sum())
+        moments = (mu.mean(0), mu.t() @ mu / len(mu), logvar.exp().mean(0))
+        for old, new in zip((self.mean, self.second, self.noise), moments, strict=True):
+            old.copy_(torch.where(finite, torch.lerp(old, new.float(), weight), old))
+        self.batches += finite.long()
+
+    def active_units(self) -> int:
+        """How many dimensions carry information about the picture."""
+        variance = self.second.diagonal() - self.mean.square()
+        return int((variance > ACTIVE_VARIANCE).sum())
+
+    @torch.no_grad()
+    def sample(self, seeds: list[int]) -> Tensor:
+        """float32 (len(seeds), Z); each row depends on its own seed only."""
+        z_dim = len(self.mean)
+        noise = torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        if self.batches == 0:
+            return noise.to(self.mean.device)
+        mean, second = self.mean.double().cpu(), self.second.double().cpu()
+        covariance = second - torch.outer(mean, mean) + torch.diag(self.noise.double().cpu())
+        values, vectors = torch.linalg.eigh(covariance)
+        factor = vectors * values.clamp(min=0.0).sqrt()  # (Z, Z)
+        return (mean + noise.double() @ factor.t()).float().to(self.mean.device)
+
+
+class Style(nn.Module):
+    """A frozen encoder E and its prior, in evaluation mode and without gradients."""
+
+    def __init__(self, encoder: StyleEncoder, prior: StylePrior) -> None:
+        super().__init__()
+        self.encoder, self.prior = encoder, prior
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> mu, logvar (N, Z)."""
+        mu, logvar = self.encoder(image)
+        return mu, logvar
+
+
+def encoder_input_size(image_size: tuple[int, int], wanted: int | None) -> int:
+    """The side of the square that the encoder sees: `wanted`, or the largest power of two in the picture, at most 256."""
+    return wanted or min(256, 1 << (min(image_size).bit_length() - 1))
+
+
+def load_style(uri: str, device: torch.device | str = "cpu", networks: Mapping[str, Mapping[str, Tensor]] | None = None) -> Style:
+    """The frozen style encoder of a `style_vae` (or `spade`) checkpoint or run.
+
+    Raises UserError when the checkpoint has none, or when the encoder has collapsed: it tells pictures apart in fewer
+    than MIN_ACTIVE_UNITS dimensions, so every picture would get the same style.
+    """
+    loaded = checkpoint.load(checkpoint.find(uri))
+    networks = loaded.state["networks"]
+    if "E" not in networks or "style" not in networks:
+        raise UserError(f"{uri}: system {loaded.meta['system']!r} has no style encoder; give a style_vae checkpoint")
+    style = build_style(loaded.meta["config"], loaded.image_size)
+    style.encoder.load_state_dict(networks["E"])
+    style.prior.load_state_dict(networks["style"])
+    active = style.prior.active_units()
+    if active < MIN_ACTIVE_UNITS:
+        raise UserError(
+            f"{uri}: the style encoder has collapsed ({active} of {len(style.prior.mean)} units active, "
+            f"at least {MIN_ACTIVE_UNITS} are needed); train it longer or with a smaller lambda_kld"
+        )
+    return style.to(device)
+
+
+def build_style(config: Mapping[str, object], image_size: tuple[int, int]) -> Style:
+    """An untrained Style with the sizes of a StyleVAEConfig or SpadeConfig given as plain values."""
+    wanted = config.get("encoder_size")
+    assert wanted is None or isinstance(wanted, int)
+    nef, z_dim, norm = config["nef"], config["z_dim"], config["norm_E"]
+    assert isinstance(nef, int) and isinstance(z_dim, int) and isinstance(norm, str)
+    size = encoder_input_size(image_size, wanted)
+    return Style(StyleEncoder(input_size=size, nef=nef, z_dim=z_dim, norm=norm), StylePrior(z_dim))

@@ -1,0 +1,250 @@
+"""A whole training run on this machine: data, system, resume, loop, checkpoints. Needs no cluster.
+
+    run_training(TrainingPlan(system="unet", config=UNetConfig(), data="DIR", output="RUN", steps=1000, ...))
+
+Running the same plan again continues where the newest checkpoint stands, with the numbers of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaugan import checkpoint, images, parallel, storage
+from gaugan.augment import PRESETS
+from gaugan.batches import BatchSpec, batches, prefetch, to_device, whole_split
+from gaugan.config import UserError, from_plain
+from gaugan.loop import Hooks, Outcome, Schedule, System, train
+from gaugan.pairs import Pairs
+from gaugan.plan import TrainingPlan
+from gaugan.progress import Progress
+from gaugan.systems import SYSTEMS
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+@dataclass
+class Run:
+    """The state that the hooks of one run share."""
+
+    plan: TrainingPlan
+    system: System
+    pairs: Pairs
+    device: torch.device
+    report: Report
+    progress: Progress
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The held-out metrics of `metrics_step`."""
+    metrics_step: int = -1
+    saved_step: int = -1
+    lines: list[str] = field(default_factory=list)
+    """The content of metrics.jsonl."""
+
+    @property
+    def is_main(self) -> bool:
+        return parallel.rank() == 0
+
+    def note(self, step: int, values: dict[str, float]) -> None:
+        """Rank 0 appends to metrics.jsonl (the source of truth for curves); every rank tells its caller."""
+        if self.is_main:
+            line = json.dumps({"step": step, "time": round(time.time(), 2), **values})
+            self.lines.append(line)
+            uri = storage.join(self.plan.output, "metrics.jsonl")
+            if storage.is_local(uri):
+                with storage.local_path(uri).open("a") as file:
+                    file.write(line + "\n")
+        self.report(step, values)
+
+    def flush(self) -> None:
+        """Object stores can't append: the whole file is written at each checkpoint."""
+        if not storage.is_local(self.plan.output):
+            storage.write_text(storage.join(self.plan.output, "metrics.jsonl"), "\n".join(self.lines) + "\n")
+
+
+def run_training(
+    plan: TrainingPlan, report: Report = lambda step, values: None, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """Trains to `plan.steps`, or until `should_stop()`.
+
+    Returns {"status", "step", "checkpoint", "metrics", "best"}. Every rank calls it; rank 0 writes.
+    """
+    device = torch.device("cuda", torch.cuda.current_device()) if plan.use_gpu else torch.device("cpu")
+    run, start = _prepare(plan, device, report)
+    if start >= plan.steps:
+        if run.is_main:
+            print(f"{plan.output}: already at step {start} of {plan.steps}; nothing to do")
+        return _result(plan, Outcome("finished", start))
+    hooks = _hooks(run, should_stop)
+    spec = _spec(plan, "train", plan.batch_size, plan.augment)
+    source = prefetch(batches(run.pairs, spec, start, parallel.rank(), parallel.world_size()))
+    schedule = Schedule(plan.steps, plan.report_every, plan.sample_every, plan.evaluate_every, plan.save_every)
+    try:
+        outcome = train(run.system, (to_device(b, device) for b in source), schedule, hooks, seed=plan.seed, start=start)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of GPU memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})") from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise UserError(f"out of memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})") from error
+        raise
+    finally:
+        source.close()  # type: ignore[attr-defined]
+    return _result(plan, outcome)
+
+
+def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[Run, int]:
+    """Opens the data, builds the system, loads the newest checkpoint. Returns the run and the finished steps."""
+    pairs = Pairs.open(plan.data)
+    entry = SYSTEMS[plan.system]
+    torch.manual_seed(plan.seed)
+    system = entry.build(from_plain(entry.config, plan.config), pairs.classes, plan.image_size, device)
+    saved = checkpoint.newest(plan.output)
+    start = 0
+    if saved is not None:
+        _check_same_run(plan, saved, pairs)
+        system.load_state_dict(saved.state)
+        start = saved.meta["step"]
+    run = Run(plan, system, pairs, device, report, Progress(plan.steps, start))
+    if run.is_main:
+        _keep_metrics_up_to(run, start)
+        if start:
+            print(f"resumes {plan.output} at step {start} of {plan.steps}", flush=True)
+    parallel.barrier()
+    return run, start
+
+
+def _check_same_run(plan: TrainingPlan, saved: checkpoint.Checkpoint, pairs: Pairs) -> None:
+    found = {
+        "system": saved.meta["system"],
+        "config": saved.meta["config"],
+        "image_size": tuple(saved.meta["image_size"]),
+        "classes": saved.meta["classes_hash"],
+    }
+    wanted = {"system": plan.system, "config": plan.config, "image_size": plan.image_size, "classes": pairs.classes.hash}
+    different = [name for name in found if found[name] != wanted[name]]
+    if different:
+        details = "; ".join(f"{name}: there {found[name]!r}, now {wanted[name]!r}" for name in different)
+        raise UserError(
+            f"{plan.output} holds a run with other settings ({details}). Use the same settings to continue it, "
+            "or another --output to begin a new one"
+        )
+
+
+def _keep_metrics_up_to(run: Run, start: int) -> None:
+    """Drops lines of steps that will be done again, so that no step stands twice."""
+    uri = storage.join(run.plan.output, "metrics.jsonl")
+    storage.make_folder(run.plan.output)
+    if storage.exists(uri):
+        lines = storage.read_text(uri).splitlines()
+        run.lines = [line for line in lines if json.loads(line)["step"] <= start]
+        storage.write_text(uri, "".join(line + "\n" for line in run.lines))
+
+
+def _spec(plan: TrainingPlan, split: str, batch_size: int, augment: str) -> BatchSpec:
+    return BatchSpec(split, plan.image_size, batch_size, plan.seed, PRESETS[augment])
+
+
+def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
+    """The hooks of one run; only rank 0 writes, evaluates and samples."""
+    fixed = _fixed_batch(run)
+
+    def report(step: int, values: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "skipped" or value)
+        line = run.progress.line(step, shown)
+        if run.is_main:
+            print(line, flush=True)
+        run.note(step, {**values, "images_per_s": run.progress.rate() * run.plan.batch_size})
+
+    def sample(step: int) -> None:
+        if run.is_main:
+            picture = images.to_uint8(run.system.sample(fixed))
+            uri = storage.join(run.plan.output, "samples", f"step_{step:08d}.png")
+            storage.write_bytes(uri, images.encode_png(picture))
+
+    def evaluate(step: int) -> None:
+        if run.is_main:
+            _evaluate(run, step)
+        run.note(step, {f"held_out/{name}": value for name, value in run.metrics.items()})
+        parallel.barrier()
+
+    def save(step: int) -> None:
+        if run.is_main:
+            _save(run, step)
+        parallel.barrier()
+
+    def skipped(step: int) -> bool:
+        return _note_skipped(run, step)
+
+    return Hooks(report, sample, evaluate, save, skipped, should_stop)
+
+
+def _evaluation_split(run: Run) -> str:
+    return "held_out" if run.pairs.num("held_out") else "train"
+
+
+def _fixed_batch(run: Run) -> dict[str, torch.Tensor]:
+    """The same few pictures for every sample sheet."""
+    spec = _spec(run.plan, _evaluation_split(run), run.plan.sample_count, "none")
+    return to_device(next(whole_split(run.pairs, spec)), run.device)
+
+
+def _evaluate(run: Run, step: int) -> None:
+    """Measures on held-out pictures; a new best is saved at once."""
+    plan = run.plan
+    spec = _spec(plan, _evaluation_split(run), plan.evaluate_batch, "none")
+    held_out = whole_split(run.pairs, spec, plan.evaluate_limit)
+    run.metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
+    run.metrics_step = step
+    print(f"held-out at step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in run.metrics.items()), flush=True)
+    name = run.system.best_metric
+    best = (checkpoint.pointed(plan.output, "best") or {}).get("metrics", {}).get(name, -np.inf)
+    if run.metrics.get(name, -np.inf) > best:
+        _save(run, step)
+        checkpoint.point(plan.output, "best", step, run.metrics)
+
+
+def _save(run: Run, step: int) -> None:
+    plan = run.plan
+    if run.saved_step == step:
+        return
+    metrics = run.metrics if run.metrics_step == step else {}
+    checkpoint.save(
+        checkpoint.step_uri(plan.output, step),
+        system=plan.system,
+        config=plan.config,
+        classes=run.pairs.classes,
+        image_size=plan.image_size,
+        step=step,
+        state=run.system.state_dict(),
+        metrics=metrics,
+    )
+    run.saved_step = step
+    checkpoint.point(plan.output, "last", step, metrics)
+    checkpoint.prune(plan.output, plan.keep)
+    run.flush()
+
+
+def _note_skipped(run: Run, step: int) -> bool:
+    """Remembers skipped steps beside the run; True when an earlier attempt skipped this one as well."""
+    uri = storage.join(run.plan.output, "skipped_steps.json")
+    known: list[int] = storage.read_json(uri) if storage.exists(uri) else []
+    parallel.barrier()
+    if run.is_main and step not in known:
+        storage.write_json(uri, [*known, step])
+    return step in known
+
+
+def _result(plan: TrainingPlan, outcome: Outcome) -> dict[str, Any]:
+    last, best = checkpoint.pointed(plan.output, "last"), checkpoint.pointed(plan.output, "best")
+    return {
+        "status": outcome.status,
+        "step": outcome.step,
+        "checkpoint": storage.join(plan.output, last["checkpoint"]) if last else "",
+        "metrics": last["metrics"] if last else {},
+        "best": best or last,
+    }

@@ -1,0 +1,165 @@
+"""The U-Net as a system: pictures in, label maps out; trained on annotated pairs.
+
+The recipe (AdamW, cosine learning rate, the first part of the run at half the size, averaged weights) is the one that was
+best on held-out annotated portraits; docs/results.md has the figures.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaugan import metrics, nn, parallel
+from gaugan.config import UserError
+from gaugan.ema import Ema
+from gaugan.images import to_tensor
+from gaugan.labels import ClassTable, colourise
+from gaugan.unet.initial import load_initial_weights
+from gaugan.unet.networks import STRIDE, UNet
+from gaugan.unet.objective import class_shares, class_weights, segmentation_loss
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """A U-Net and how it is trained."""
+
+    version: Literal["v1", "v2", "v3"] = "v3"
+    """v1: works at 128 px, answer interpolated; v2: full size, transposed convolutions; v3: upsampling + convolution."""
+    widths: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+    """Channels of the up path, coarsest first."""
+    encoder_weights: str = "imagenet"
+    """Start of the down path: "imagenet" (torchvision's weights, downloaded once), "none" (random), or the URI of a MobileNetV2 state dict (.pth or .safetensors)."""
+    initial: str = ""
+    """URI of a U-Net checkpoint of the same version and classes to start from; encoder_weights is then not used."""
+    learning_rate: float = 2e-3
+    """Highest learning rate of AdamW."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate grows from 0."""
+    decay_steps: int = 0
+    """Steps after which the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
+    half_size_share: float = 0.5
+    """Share of decay_steps that is trained at half the image size, four times cheaper."""
+    dice: float = 1.0
+    """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
+    class_power: float = 0.0
+    """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency."""
+    ema_half_life_images: float = 2000.0
+    """The evaluated weights are a moving average with this half-life."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the forward pass in training (bf16 = autocast; weights and loss stay fp32)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.half_size_share <= 1:
+            raise UserError(f"half_size_share {self.half_size_share}: allowed are 0 to 1")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate {self.learning_rate}: must be above 0")
+
+
+class UNetSystem:
+    """Networks: "unet" (trained) and "unet_ema" (its average, used for everything else)."""
+
+    best_metric = "miou"
+
+    def __init__(
+        self, config: UNetConfig, *, classes: ClassTable, image_size: tuple[int, int], device: torch.device
+    ) -> None:
+        """Raises UserError when the sides don't divide by 32, or the initial weights are missing or don't fit."""
+        if any(side % STRIDE for side in image_size):
+            raise UserError(f"--image-size {image_size}: a U-Net needs multiples of {STRIDE}, for example 256 or 512")
+        self.config, self.classes, self.image_size, self.device = config, classes, image_size, device
+        unet = UNet(config.version, classes.num_classes, config.widths)
+        load_initial_weights(unet, initial=config.initial, encoder_weights=config.encoder_weights, classes=classes)
+        unet = parallel.sync_batchnorm(unet).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.unet, self.ema = unet, Ema(unet, config.ema_half_life_images)
+        self.networks: dict[str, torch.nn.Module] = {"unet": unet, "unet_ema": self.ema.network}
+        self.optimiser = torch.optim.AdamW(
+            unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.shares = torch.full((classes.num_classes,), 1 / classes.num_classes, device=device)
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """One optimiser step on "image" (N, 3, H, W) and "label_map" (N, H, W)."""
+        config = self.config
+        image, label_map = batch["image"], batch["label_map"]
+        if step < config.half_size_share * config.decay_steps and all(
+            side % (2 * STRIDE) == 0 for side in image.shape[2:]
+        ):
+            image, label_map = F.avg_pool2d(image, 2), label_map[:, ::2, ::2]
+        self.shares.lerp_(class_shares(label_map, self.classes.num_classes), 0.01)
+        weights = class_weights(self.shares, config.class_power) if config.class_power else None
+
+        self.unet.train()
+        statistics = nn.RunningStatistics(self.unet)
+        loss, parts = segmentation_loss(self._logits(self.unet, image), label_map, dice=config.dice, weights=weights)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(step, config.warmup_steps, config.decay_steps)
+        skipped = nn.optimiser_step(loss, self.optimiser, self.unet.parameters())
+        statistics.restore_if(skipped)
+        images = len(image) * parallel.world_size()
+        self.ema.update(self.unet, images, (step + 1) * images)
+        return {"loss": loss.detach(), **parts, "skipped": skipped}
+
+    def _logits(self, unet: torch.nn.Module, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return unet(image).float()
+
+    @torch.no_grad()
+    def generate(self, batch: Batch) -> Tensor:
+        """(N, H, W) long: the predicted label maps."""
+        return self._logits(self.ema.network, batch["image"]).argmax(1)
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """miou, pixel_accuracy, iou_<class>, and specks per picture beside those of the true label maps."""
+        num_classes = self.classes.num_classes
+        counts, specks = np.zeros((num_classes, num_classes), dtype=np.int64), []
+        for batch in batches:
+            predicted = self.generate(batch).to(torch.uint8).cpu().numpy()
+            truth = batch["label_map"].to(torch.uint8).cpu().numpy()
+            counts += metrics.confusion(truth, predicted, num_classes)
+            specks += [
+                (metrics.num_specks(mine), metrics.num_specks(theirs))
+                for mine, theirs in zip(predicted, truth, strict=True)
+            ]
+        mine, theirs = np.mean(specks, axis=0)
+        return metrics.label_scores(counts, self.classes.names) | {"specks": float(mine), "specks_true": float(theirs)}
+
+    def sample(self, batch: Batch) -> Tensor:
+        """(3, 3 H, N W) in [-1, 1]: pictures, true label maps, predicted label maps."""
+        rows = [batch["image"].cpu()] + [self._coloured(maps) for maps in (batch["label_map"], self.generate(batch))]
+        return torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+
+    def _coloured(self, label_maps: Tensor) -> Tensor:
+        maps = label_maps.to(torch.uint8).cpu().numpy()
+        return to_tensor(np.stack([colourise(label_map, self.classes) for label_map in maps]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimisers": {"unet": self.optimiser.state_dict()},
+            "extra": {"shares": self.shares},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        self.optimiser.load_state_dict(state["optimisers"]["unet"])
+        self.shares.copy_(state["extra"]["shares"])
+
+
+def learning_rate_factor(step: int, warmup_steps: int, decay_steps: int) -> float:
+    """Linear warm-up to 1, then half a cosine down to 0.01 at `decay_steps`."""
+    warm = min(1.0, (step + 1) / max(warmup_steps, 1))
+    progress = min(1.0, step / decay_steps) if decay_steps else 0.0
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))

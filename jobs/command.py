@@ -1,0 +1,224 @@
+"""What every job shares: its common flags, its exit codes, and how it ends when asked to.
+
+A job file is a config class, `main(config)` and the two-line guard; `run(main, Config)` does the rest.
+Exit codes: 0 ok, 2 usage, 3 too many failures, 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gaugan import __version__, storage
+from gaugan.config import UserError, parse, to_plain, to_yaml
+
+EXIT_USAGE = 2
+EXIT_TOO_MANY_FAILURES = 3
+
+
+class TooManyFailures(RuntimeError):
+    """The job ran to its end, but more inputs failed than allowed: exit code 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """Flags of every job."""
+
+    output: str
+    """Where the result goes: a folder, local or s3://bucket/prefix."""
+    seed: int = 0
+    """Seed of everything random."""
+    tracking: str = ""
+    """MLflow tracking URI; "" = MLFLOW_TRACKING_URI or OUTPUT/mlflow.db, "none" = no tracking."""
+    num_workers: int = 1
+    """Parallel workers (processes that share the work)."""
+    cpus_per_worker: int = 0
+    """CPU cores per worker; 0 = the machine's cores shared evenly. Also its number of threads."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    dry_run: bool = False
+    """Check the inputs, print the resolved config and stop."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise UserError(f"--num-workers {self.num_workers}: must be at least 1")
+
+    @property
+    def threads(self) -> int:
+        """CPU cores, and torch threads, of one worker."""
+        return self.cpus_per_worker or max(1, (os.cpu_count() or 1) // self.num_workers)
+
+
+Config = TypeVar("Config", bound=JobConfig)
+
+
+class Stop:
+    """Set by SIGTERM or Ctrl-C; long work looks at it and ends in good order. A second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal = 0
+
+    def listen(self) -> None:
+        """Installs the handlers (main thread only; elsewhere the caller decides)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if self.event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+        self.event.set()
+        print(f"\n{signal.Signals(number).name}: saving, then ending ...", file=sys.stderr, flush=True)
+
+    def __call__(self) -> bool:
+        return self.event.is_set()
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal if self.signal else 0
+
+
+STOP = Stop()
+
+
+def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: str = "") -> None:
+    """Parses the flags, runs the job, and ends the process with the right exit code."""
+    config = parse(config_class, description=description or (sys.modules[main.__module__].__doc__ or ""))
+    STOP.listen()
+    try:
+        config = checked_output(config)
+        if config.dry_run:
+            print(to_yaml(config), end="")
+        main(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from error
+    except TooManyFailures as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_TOO_MANY_FAILURES) from error
+    if STOP():
+        print(f"stopped; everything so far is saved. Continue with:\n  {command_line()}", flush=True)
+        raise SystemExit(STOP.exit_code)
+
+
+def command_line() -> str:
+    """The command that was given, to be repeated."""
+    return shlex.join([os.path.basename(sys.executable), *sys.argv])
+
+
+def checked_output(config: Config) -> Config:
+    """Makes the paths absolute; inside a submitted job a relative output would vanish with its working directory."""
+    import dataclasses
+
+    changes = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        is_path = field.name in PATH_FIELDS and isinstance(value, str) and value and "://" not in value
+        if not is_path:
+            continue
+        if field.name == "output" and in_submitted_job() and not os.path.isabs(os.path.expanduser(value)):
+            raise UserError(
+                f"--output {value}: a relative path would be lost with the job's temporary working directory; "
+                f"give a storage URI such as s3://my-bucket/{value} or a path on a shared disk"
+            )
+        changes[field.name] = storage.absolute(value)
+    return dataclasses.replace(config, **changes)
+
+
+PATH_FIELDS = {"output", "input", "model", "annotations", "images", "segmenter", "judge", "encoder", "initial", "search"}
+
+
+def in_submitted_job() -> bool:
+    """True when started by `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def begin(config: JobConfig) -> None:
+    """Before work begins: the output folder, its config.yaml and run.json."""
+    storage.make_folder(config.output)
+    storage.write_text(storage.join(config.output, "config.yaml"), to_yaml(config))
+    info = {
+        "command": command_line(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seed": config.seed,
+        "git": _git_state(),
+        "versions": _versions(),
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "config": to_plain(config),
+    }
+    storage.write_json(storage.join(config.output, "run.json"), info)
+
+
+def _git_state() -> str:
+    try:
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        words = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"gaugan-suite": __version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow", "pyarrow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def check_room(uri: str, needed_bytes: int, what: str) -> None:
+    """Refuses before long work when the disk under `uri` can't hold the result."""
+    free = storage.free_bytes(uri)
+    if free is not None and free < needed_bytes:
+        raise UserError(
+            f"{uri}: {what} needs about {needed_bytes / 2**20:.0f} MB, {free / 2**20:.0f} MB are free; "
+            "free some space or choose another --output"
+        )
+
+
+def check_memory(needed_bytes: int, flag: str) -> None:
+    """Refuses before long work when the machine's free memory is less than the work is known to need."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if free < needed_bytes:
+        raise UserError(f"needs about {needed_bytes / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; lower {flag}")
+
+
+def start_ray(config: JobConfig) -> None:
+    """Connects to the cluster of a submitted job (RAY_ADDRESS), else starts a private Ray on this machine."""
+    import logging
+
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # checkpoints count, and stops are seen, sooner
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without a GPU see none; the new default
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=True)
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """One JSON line for other programs."""
+    return json.dumps(values)

@@ -1,0 +1,30 @@
+"""Trains the U-Net that labels portraits.
+
+python jobs/train_unet.py --input PAIRS --output RUN --version v3 --image-size 256
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gaugan.unet.config import UNetConfig
+from jobs.command import run
+from jobs.training import TrainingJob, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainUNet(TrainingJob):
+    """Flags of jobs/train_unet.py."""
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    augment: str = "strong"
+
+
+def main(config: TrainUNet) -> dict[str, Any]:
+    """Trains, registers the model as `unet`, and returns the result."""
+    return train(config, "unet", config.unet, registered_name="unet")
+
+
+if __name__ == "__main__":
+    run(main, TrainUNet)

@@ -1,0 +1,220 @@
+"""The one place where gaugan's training meets Ray Train: 1..N workers, restarts, stopping, tracking.
+
+Checkpoints are written by rank 0 straight to the output (gaugan.checkpoint), not through ray.train: a checkpoint counts as soon as
+its folder stands, a killed worker, driver or node loses at most one interval, and a bare GPU box resumes the same run.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gaugan import storage
+from gaugan.config import UserError, from_plain, to_plain
+from gaugan.plan import TrainingPlan, square
+from jobs.command import STOP, JobConfig, begin, check_room, start_ray
+from jobs.tracking import Tracker, attach, open_run
+
+STOP_POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(JobConfig):
+    """Flags of every training job."""
+
+    input: str
+    """Dataset of pairs (from import_annotations or label_dataset)."""
+    image_size: tuple[int, ...] = (128,)
+    """Training size: one number (square), or height and width."""
+    batch_size: int = 16
+    """Pictures per step over all workers."""
+    steps: int = 1000
+    """Optimiser steps in all; a finished run with more steps continues."""
+    augment: Literal["none", "mild", "strong"] = "mild"
+    """Random changes of each training picture."""
+    report_every: int = 50
+    """Steps between progress lines."""
+    sample_every: int | None = 500
+    """Steps between sample sheets."""
+    evaluate_every: int | None = 500
+    """Steps between measurements on held-out pictures."""
+    evaluate_limit: int | None = None
+    """At most so many held-out pictures per measurement."""
+    save_every: int | None = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Newest checkpoints to keep; the best stays as well."""
+    max_failures: int = 2
+    """Crashed workers are restarted from the newest checkpoint so many times."""
+
+    def plan(self, system: str, config: Any) -> TrainingPlan:
+        """The training plan that these flags describe."""
+        if self.batch_size % self.num_workers:
+            raise UserError(f"--batch-size {self.batch_size} must be a multiple of --num-workers {self.num_workers}")
+        shared = {name: getattr(self, name) for name in SHARED}
+        return TrainingPlan(
+            system=system,
+            config=to_plain(config),
+            data=self.input,
+            image_size=square(self.image_size),
+            **shared,
+        )
+
+
+SHARED = (
+    "output batch_size steps seed augment report_every sample_every evaluate_every evaluate_limit save_every keep use_gpu"
+).split()
+
+
+def train(job: TrainingJob, system: str, config: Any, registered_name: str = "") -> dict[str, Any]:
+    """Runs a training job to its end or to a stop; returns run_training's result (and "registered": the model's URI)."""
+    from gaugan.pairs import Pairs
+
+    plan = job.plan(system, config)
+    Pairs.open(plan.data)
+    if job.dry_run:
+        return {"status": "dry-run"}
+    check_room(plan.output, 2 * 2**30 if plan.image_size[0] >= 256 else 512 * 2**20, "checkpoints")
+    begin(job)
+    tracker = open_run(job.tracking, job.output, system, job)
+    start_ray(job)
+    result = fit(plan, tracker, num_workers=job.num_workers, threads=job.threads, max_failures=job.max_failures)
+    for uri in sorted(entry.uri for entry in storage.list_files(storage.join(plan.output, "samples")))[-1:]:
+        tracker.log_artifact(uri, "samples")
+    if result["status"] == "diverged":
+        tracker.finish("FAILED")
+        raise UserError(
+            f"diverged at step {result['step']}: gradients were not finite; the last good checkpoint is "
+            f"{result['checkpoint'] or 'none'}. Lower the learning rate, or look at the data of that step"
+        )
+    if result["status"] == "finished" and registered_name:
+        result["registered"] = register(tracker, registered_name, plan.output)
+    tracker.finish("KILLED" if result["status"] == "stopped" else "FINISHED")
+    return result
+
+
+def register(tracker: Tracker, name: str, run_uri: str) -> str:
+    """Registers a run's best checkpoint with its held-out metric."""
+    from gaugan import checkpoint
+    from gaugan.systems import SYSTEMS
+
+    uri = checkpoint.find(run_uri)
+    found = checkpoint.load(uri)
+    metric = SYSTEMS[found.meta["system"]].best_metric
+    tags = {"classes_hash": found.meta["classes_hash"], "model_hash": found.hash, "step": str(found.meta["step"])}
+    registered = tracker.register_model(name, uri, metric, found.meta["metrics"].get(metric), tags)
+    if registered:
+        print(f"registered as {registered}")
+    return registered
+
+
+def fit(plan: TrainingPlan, tracker: Tracker, *, num_workers: int, threads: int, max_failures: int = 0) -> dict[str, Any]:
+    """run_training on `num_workers` Ray Train workers; resumes after crashed workers, stops when STOP is set."""
+    import ray
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    flag = ray.remote(StopFlag).options(num_cpus=0, max_concurrency=4).remote()
+    payload = {"plan": to_plain(plan), "threads": threads, "tracker": tracker.reference(), "stop": flag}
+    scratch = storage.join(plan.output, ".ray")
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=payload,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker={"CPU": threads, **({"GPU": 1} if plan.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"attempt-{uuid.uuid4().hex[:8]}",
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    try:
+        outcome = _watched(trainer.fit, lambda: ray.get(flag.set.remote())).return_value
+    finally:
+        storage.remove(scratch)
+    if "user_error" in outcome:
+        raise UserError(outcome["user_error"])
+    return outcome
+
+
+class StopFlag:
+    """An actor that carries the driver's wish to stop to the workers."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def set(self) -> None:
+        self.stopped = True
+
+    def get(self) -> bool:
+        return self.stopped
+
+
+def worker(payload: dict[str, Any]) -> dict[str, Any]:
+    """What each Ray Train worker runs."""
+    import torch
+
+    from gaugan.training import run_training
+
+    torch.set_num_threads(payload["threads"])
+    plan = from_plain(TrainingPlan, payload["plan"])
+    report, should_stop = _reporter(payload["tracker"]), _stop_watch(payload["stop"])
+    try:
+        return run_training(plan, report, should_stop)
+    except UserError as error:  # a mistake of the user's is not mended by a restart
+        return {"user_error": str(error)}
+
+
+def _reporter(reference: dict[str, str]) -> Callable[[int, dict[str, float]], None]:
+    """Rank 0 sends metrics to the tracker."""
+    from gaugan import parallel
+
+    tracker = attach(reference if parallel.rank() == 0 else {})
+    return lambda step, values: tracker.log_metrics(values, step)
+
+
+def _stop_watch(flag: Any) -> Callable[[], bool]:
+    """Asks the flag in the background, so that a step never waits for it."""
+    import ray
+
+    seen = threading.Event()
+
+    def poll() -> None:
+        while not seen.wait(STOP_POLL_S):
+            try:
+                if ray.get(flag.get.remote(), timeout=10):
+                    seen.set()
+            except Exception:
+                return
+
+    threading.Thread(target=poll, daemon=True, name="stop-watch").start()
+    return seen.is_set
+
+
+def _watched(call: Callable[[], Any], on_stop: Callable[[], None]) -> Any:
+    """Runs `call` in a thread so that this thread hears signals (Ray Train would take over Ctrl-C); passes stops on."""
+    outcome: dict[str, Any] = {}
+
+    def target() -> None:
+        try:
+            outcome["value"] = call()
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=target, name="ray-train", daemon=True)
+    thread.start()
+    told = False
+    while thread.is_alive():
+        thread.join(0.2)
+        if STOP() and not told:
+            told = True
+            on_stop()
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]

@@ -1,0 +1,142 @@
+"""python -m serve --model URI: the paint page and the HTTP API on this machine, until Ctrl-C.
+
+Starts a private Ray (or joins one with --address), waits until the generator has painted a warm-up picture, prints the
+address, and on Ctrl-C or SIGTERM stops what it started. Exit codes: 0 after Ctrl-C, 2 usage, 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from gaugan.config import UserError, parse
+from serve.config import ServeConfig
+from serve.gate import PROXY_CALLBACK
+
+APP = "gaugan"
+PROXY_TIMEOUT_MARGIN_S = 10
+OBJECT_STORE_BYTES = 256 * 1024 * 1024
+
+
+def main(config: ServeConfig) -> int:
+    """Serves until a signal comes; returns the exit code."""
+    started = time.monotonic()
+    _set_environment()
+    import ray
+    import ray.serve
+
+    from serve.app import build
+
+    application = build(config)  # bad URIs are refused before Ray is started
+    if config.address is None:
+        _check_port(config)
+    _connect(config)
+    stop = _catch_signals()
+    try:
+        ray.serve.start(
+            http_options={
+                "host": config.host,
+                "port": config.port,
+                "request_timeout_s": config.timeout_s + PROXY_TIMEOUT_MARGIN_S,
+            },
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+        ray.serve.run(
+            application, name=APP, route_prefix="/", logging_config={"log_level": "WARNING", "enable_access_log": False}
+        )
+        url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
+        print(f"ready after {time.monotonic() - started:.1f} s: {url}   (press Ctrl-C to stop)", flush=True)
+        return stop.wait()
+    finally:
+        _stop(config)
+
+
+class _Stop:
+    """Waits for the first signal and remembers which."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._signal = signal.SIGINT
+
+    def catch(self, number: int, _frame: object) -> None:
+        self._signal = signal.Signals(number)
+        self._event.set()
+
+    def wait(self) -> int:
+        while not self._event.wait(timeout=1.0):  # short waits let Python run signal handlers
+            pass
+        return 0 if self._signal == signal.SIGINT else 128 + self._signal
+
+
+def _set_environment() -> None:
+    """What Ray reads when it starts: explicit authentication, our gate in Serve's proxy, no usage reports."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault(PROXY_CALLBACK, "serve.gate.proxy_middlewares")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def _check_port(config: ServeConfig) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise UserError(
+                f"--host {config.host} --port {config.port}: {error.strerror}; choose another --port"
+            ) from error
+
+
+def _connect(config: ServeConfig) -> None:
+    """Joins the cluster of --address, or starts a private one with room for the replicas."""
+    import ray
+
+    if config.address is not None:
+        ray.init(address=config.address, log_to_driver=False)
+        return
+    replicas = config.num_replicas + (1 if config.segmenter else 0)
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, replicas * config.cpus_per_replica + 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+
+
+def _catch_signals() -> _Stop:
+    """After ray.init, which sets a SIGTERM handler of its own."""
+    stop = _Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop.catch)
+    return stop
+
+
+def _stop(config: ServeConfig) -> None:
+    """A private Ray goes down with everything in it; on somebody's cluster only our application is taken away."""
+    import ray
+    import ray.serve
+
+    if config.address is not None:
+        ray.serve.delete(APP)
+    ray.shutdown()
+
+
+def run() -> None:
+    """The command line."""
+    config = parse(ServeConfig, description=__doc__ or "")
+    try:
+        code = main(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

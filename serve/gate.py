@@ -1,0 +1,168 @@
+"""The gate in front of everything: request id, body limits counted on streamed bytes, security headers.
+
+A plain ASGI middleware, used twice: around the API itself, and inside Ray Serve's proxy (see `proxy_middlewares`),
+because the proxy queues a body without bound before our code sees it, and words its own errors as plain text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Iterable
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.problems import STATUS_CODES, Problem, problem_bytes
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+BODY_DEADLINE_S = 15.0
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def proxy_middlewares() -> list[Middleware]:
+    """What Ray Serve's proxy wraps around every request; its import path goes into the variable PROXY_CALLBACK."""
+    return [Middleware(Gate, rewrite_plain_errors=True)]
+
+
+class Gate:
+    """Refuses bodies that are too large, too slow or compressed; stamps every answer."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_deadline_s: float = BODY_DEADLINE_S,
+        rewrite_plain_errors: bool = False,
+    ) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.body_deadline_s = body_deadline_s
+        self.rewrite_plain_errors = rewrite_plain_errors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        passage = _Passage(self, scope, receive, send)
+        if (problem := passage.refusal_by_headers()) is not None:
+            await passage.refuse(problem)
+            return
+        await self.app(scope, passage.receive, passage.send)
+
+
+class _Passage:
+    """One request on its way through the gate."""
+
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gate, self.scope = gate, scope
+        self._receive, self._send = receive, send
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.request_id = self._name_request()
+        self.deadline = time.monotonic() + gate.body_deadline_s
+        self.received = 0
+        self.body_complete = False
+        self.started = False  # our client has seen the first line of an answer
+        self.silenced = False  # the gate has answered: what the app still says is dropped
+
+    def _name_request(self) -> str:
+        given = self.headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex
+        self.scope.setdefault("state", {})["request_id"] = request_id
+        others = [(name, value) for name, value in self.scope["headers"] if name.lower() != b"x-request-id"]
+        self.scope["headers"] = [*others, (b"x-request-id", request_id.encode())]
+        return request_id
+
+    def refusal_by_headers(self) -> Problem | None:
+        """What can be refused before one byte of the body is read."""
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            return Problem("encoded_body", "Send the body without Content-Encoding.")
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.gate.max_body_bytes:
+            return self._too_large(f"{int(length)} bytes")
+        return None
+
+    def _too_large(self, size: str) -> Problem:
+        limit = self.gate.max_body_bytes
+        return Problem(
+            "body_too_large", f"The body has {size}; at most {limit} bytes are read. Send a smaller picture."
+        )
+
+    async def receive(self) -> Message:
+        """The next piece of the body; over a limit the app is told that the client left, and the gate answers."""
+        if self.silenced:
+            return {"type": "http.disconnect"}
+        if self.body_complete:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self.deadline - time.monotonic()))
+        except TimeoutError:
+            await self.refuse(Problem("slow_upload", f"The body must arrive within {self.gate.body_deadline_s:g} s."))
+            return {"type": "http.disconnect"}
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            self.body_complete = not message.get("more_body", False)
+            if self.received > self.gate.max_body_bytes:
+                await self.refuse(self._too_large(f"more than {self.gate.max_body_bytes} bytes"))
+                return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.silenced:
+            return
+        if message["type"] == "http.response.start":
+            if self.gate.rewrite_plain_errors and _is_plain_error(message):
+                await self.refuse(_reword(message["status"]))
+                return
+            self.started = True
+            message = {**message, "headers": self._stamped(message.get("headers", []))}
+        await self._send(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answers with the problem, unless an answer is already on its way."""
+        self.silenced = True
+        if self.started:
+            return
+        self.started = True
+        body, headers = problem_bytes(problem, self.scope["path"], self.request_id)
+        if not self.body_complete and self.received + int(self.headers.get("content-length") or 0):
+            headers["connection"] = "close"  # the rest of the body is not read
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": problem.status, "headers": self._stamped(raw)})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _stamped(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        given = list(headers)
+        present = {name.lower() for name, _ in given}
+        stamps = {"x-request-id": self.request_id, **SECURITY_HEADERS}
+        return given + [
+            (name.encode(), value.encode()) for name, value in stamps.items() if name.encode() not in present
+        ]
+
+
+def _is_plain_error(message: Message) -> bool:
+    headers = {name.lower(): value for name, value in message.get("headers", [])}
+    return message["status"] >= 400 and headers.get(b"content-type", b"text/plain").startswith(b"text/plain")
+
+
+def _reword(status: int) -> Problem:
+    """Ray Serve's own answers (full queue, timeout, dead replica) as problems."""
+    if status == 503:
+        return Problem("busy", "Every worker is busy or starting; try again.", retry_after_s=1)
+    code = STATUS_CODES.get(status, "internal" if status >= 500 else "malformed_request")
+    return Problem(code, {"timeout": "Try again, or ask for fewer pictures."}.get(code, "Try again."))

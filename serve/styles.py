@@ -1,0 +1,55 @@
+"""The style gallery: a folder of pictures, read once when the server starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from gaugan import images, storage
+from gaugan.config import UserError
+
+MAX_STYLES = 64
+STYLE_SIDE_PX = 512
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Style:
+    """One style picture: uint8 (h, w, 3), the longer side at most STYLE_SIDE_PX."""
+
+    name: str
+    image: np.ndarray
+
+
+def load_styles(uri: str | None) -> dict[str, Style]:
+    """id (the file's stem) -> style, in the order of the names; empty without a folder. Raises UserError."""
+    if uri is None:
+        return {}
+    entries = storage.list_files(uri, suffixes=SUFFIXES, recursive=False)
+    if not entries:
+        raise UserError(f"--styles {uri}: no pictures ({', '.join(SUFFIXES)}) in this folder")
+    if len(entries) > MAX_STYLES:
+        raise UserError(f"--styles {uri}: {len(entries)} pictures; at most {MAX_STYLES} are offered")
+    styles = {}
+    for entry in entries:
+        stem = PurePosixPath(entry.path).stem
+        if stem in styles:
+            raise UserError(f"--styles {uri}: two pictures are called {stem}; rename one")
+        try:
+            image = images.decode_image(storage.read_bytes(entry.uri))
+        except images.ImageError as error:
+            raise UserError(f"--styles {entry.uri}: {error.message}") from error
+        styles[stem] = Style(name=stem.replace("_", " ").replace("-", " "), image=_shrink(image))
+    return styles
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = STYLE_SIDE_PX / max(height, width)
+    return (
+        image
+        if scale >= 1
+        else images.resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+    )

@@ -1,0 +1,25 @@
+"""Starter label maps: portraits drawn by code, so that nobody begins with an empty canvas."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gaugan import labels, portraits
+
+# id -> (name, seed of gaugan.portraits)
+TEMPLATES: dict[str, tuple[str, int]] = {f"portrait-{number}": (f"Portrait {number}", number) for number in range(1, 7)}
+
+
+def template_ids(table: labels.ClassTable) -> list[str]:
+    """The templates that fit a class table: all for the portrait classes, none for a table of the user's own."""
+    return list(TEMPLATES) if table.hash == labels.PORTRAIT_CLASSES.hash else []
+
+
+def draw_template(template_id: str, size: tuple[int, int]) -> np.ndarray:
+    """uint8 `size` (height, width) label map; a square portrait, centred, on background."""
+    side = min(size)
+    _, square = portraits.draw_portrait(TEMPLATES[template_id][1], (side, side))
+    label_map = np.zeros(size, dtype=np.uint8)
+    top, left = size[0] - side, (size[1] - side) // 2
+    label_map[top : top + side, left : left + side] = square
+    return label_map

@@ -1,0 +1,73 @@
+"""Uploaded bytes -> label maps and pictures, or a Problem that says what is wrong with them.
+
+Sizes are read from the file's header and refused before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gaugan import images, labels
+from serve.problems import Problem
+
+MAX_PIXELS = 16_000_000
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def read_label_map(data: bytes, table: labels.ClassTable, size: tuple[int, int], resize: str = "refuse") -> np.ndarray:
+    """PNG bytes -> uint8 `size` (height, width) of class ids, all within the table.
+
+    Another size is refused unless `resize` is "nearest". Unlabelled pixels (255) are refused with count and place.
+    """
+    found = _header_size(data, "label map", ("PNG",))
+    if found != size and resize != "nearest":
+        raise Problem(
+            "wrong_size",
+            f"The label map is {_words(found)}, the model paints {_words(size)} (width x height). "
+            "Draw it at that size, or send resize=nearest.",
+        )
+    try:
+        label_map = labels.decode_label_map(data, table, max_pixels=MAX_PIXELS)
+    except labels.LabelMapError as error:
+        raise Problem(error.code, f"{_sentence(error.message)}") from error
+    ignored = label_map == labels.IGNORE
+    if ignored.any():
+        y, x = np.argwhere(ignored)[0]
+        raise Problem(
+            "ignored_pixels",
+            f"{int(ignored.sum())} pixels are {labels.IGNORE} (unlabelled), the first at x={x}, y={y}. "
+            "Give each pixel a class.",
+        )
+    return images.resize_label_map(label_map, size)
+
+
+def read_picture(data: bytes, field: str) -> np.ndarray:
+    """PNG, JPEG or WebP bytes -> uint8 (H, W, 3), upright."""
+    _header_size(data, field, PICTURE_FORMATS)
+    try:
+        image, note = images.decode_image_with_note(data, max_pixels=MAX_PIXELS, formats=PICTURE_FORMATS)
+    except images.ImageError as error:
+        raise Problem(error.code, f"{field}: {error.message}.") from error
+    if note == "animated":
+        raise Problem("unsupported_format", f"{field}: the picture is animated; send a single frame.")
+    return image
+
+
+def _header_size(data: bytes, field: str, formats: tuple[str, ...]) -> tuple[int, int]:
+    try:
+        height, width = images.read_size(data, formats)
+    except images.ImageError as error:
+        raise Problem(error.code, f"{field}: {error.message}.") from error
+    if height * width > MAX_PIXELS:
+        raise Problem(
+            "too_large", f"{field}: {_words((height, width))} pixels; at most {MAX_PIXELS:,} pixels are read."
+        )
+    return height, width
+
+
+def _words(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _sentence(message: str) -> str:
+    return message[:1].upper() + message[1:].rstrip(".") + "."
