@@ -278,18 +278,18 @@ def _shape(entry: Any) -> Shape:
     if not fewest <= len(points) <= most:
         wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
         raise ValueError(f"a {kind} needs {wanted} points, it has {len(points)}")
-    corners = tuple(_point(point) for point in points)
+    corners = _corners(points)
     return Shape(label, kind, corners, _mask(entry.get("mask"), corners) if kind == "mask" else None)
 
 
-def _point(point: Any) -> tuple[float, float]:
+def _corners(points: list[Any]) -> tuple[tuple[float, float], ...]:
     try:
-        x, y = (float(value) for value in point)
+        pairs = np.asarray(points, dtype=np.float64).reshape(-1, 2) if points else np.zeros((0, 2))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"point {str(point)[:80]} is no pair of numbers") from error
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"point [{x}, {y}] is not finite")
-    return x, y
+        raise ValueError(f"its points are no pairs of numbers ({error})") from error
+    if len(pairs) != len(points) or not np.isfinite(pairs).all():
+        raise ValueError("its points are no pairs of finite numbers")
+    return tuple((x, y) for x, y in pairs.tolist())
 
 
 def _mask(value: Any, corners: tuple[tuple[float, float], ...]) -> np.ndarray:
@@ -333,7 +333,7 @@ def _check_points(annotation: Annotation, size: tuple[int, int]) -> None:
     reach = MAX_SIDES_AWAY * max(size)
     for place, shape in enumerate(annotation.shapes):
         for x, y in shape.points:
-            if max(abs(x), abs(y)) > reach:
+            if not (-reach < x < reach and -reach < y < reach):
                 raise AnnotationError(
                     f"{annotation.path}: shape {place} ({shape.label!r}) has a point at [{x:g}, {y:g}], far outside "
                     f"the picture of {size[1]}x{size[0]} pixels; mend or delete it in labelme"

@@ -110,91 +110,87 @@ def augment_pair(
     """
     if image.shape[:2] != label_map.shape:
         raise ValueError(f"picture {image.shape[:2]} and label map {label_map.shape} differ in size")
+    import torch
+
     draws = rng.uniform(-1.0, 1.0, size=10)
     moves = rng.uniform(-1.0, 1.0, size=(2, augmentation.warp_cells + 3, augmentation.warp_cells + 3))
     mirrored = draws[0] < 2.0 * augmentation.mirror - 1.0
+    if not (augmentation.resamples or augmentation.recolours):
+        step = -1 if mirrored else 1
+        return np.array(image[:, ::step], order="C"), np.array(label_map[:, ::step], order="C")
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()  # (3, H, W), 0..255
+    labels = torch.from_numpy(np.array(label_map))[None].float()  # (1, H, W)
     if augmentation.resamples:
-        source_x, source_y = _source_coordinates(label_map.shape, augmentation, draws[1:5], moves, mirrored)
-        image, label_map = _resample(image, label_map, source_x, source_y)
+        coordinates = _source_coordinates(label_map.shape, augmentation, draws[1:5], moves, mirrored)
+        pixels, labels = _read(pixels, coordinates, "bilinear"), _read(labels, coordinates, "nearest")
     elif mirrored:
-        image, label_map = image[:, ::-1], label_map[:, ::-1]
+        pixels, labels = pixels.flip(-1), labels.flip(-1)
     if augmentation.recolours:
-        image = _recolour(image, augmentation, draws[5:10])
-    return np.array(image, order="C"), np.array(label_map, order="C")
+        pixels = _recolour(pixels, augmentation, draws[5:10])
+    pixels = pixels.round_().clamp_(0.0, 255.0).to(torch.uint8).permute(1, 2, 0).contiguous()
+    return pixels.numpy(), labels[0].to(torch.uint8).numpy()
 
 
 def _source_coordinates(
     size: tuple[int, ...], augmentation: Augmentation, draws: np.ndarray, moves: np.ndarray, mirrored: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The source position of each output pixel: two float32 (H, W), x and y, in units of (-1, 1) over the picture."""
+) -> torch.Tensor:
+    """The source position of each output pixel: float32 (1, H, W, 2), x and y, -1..1 over the picture."""
+    import torch
+
     height, width = size
     angle = math.radians(augmentation.rotate_degrees) * draws[0]
     zoom = (1.0 + augmentation.scale) ** -draws[1]
     across, down = math.cos(angle) * zoom, math.sin(angle) * zoom
-    x = ((np.arange(width) + 0.5) * (2.0 / width) - 1.0).astype(np.float32)[None, :]  # (1, W), pixel centres
-    y = ((np.arange(height) + 0.5) * (2.0 / height) - 1.0).astype(np.float32)[:, None]  # (H, 1)
+    x = ((torch.arange(width) + 0.5) * (2.0 / width) - 1.0)[None, :]  # (1, W), pixel centres
+    y = ((torch.arange(height) + 0.5) * (2.0 / height) - 1.0)[:, None]  # (H, 1)
     if augmentation.warp:
         rows, columns = _spline_basis(height, augmentation.warp_cells), _spline_basis(width, augmentation.warp_cells)
-        shift = (2.0 * augmentation.warp * moves).astype(np.float32)  # (2, K, K); a side is 2 units long
-        x = x + rows @ shift[0] @ columns.T  # (H, W)
-        y = y + rows @ shift[1] @ columns.T  # (H, W)
+        shift = torch.from_numpy(2.0 * augmentation.warp * moves).float()  # (2, K, K); a side is 2 units long
+        bent = rows @ shift @ columns.T  # (2, H, W)
+        x, y = x + bent[0], y + bent[1]
     flip = -1.0 if mirrored else 1.0
     ratio = height / width  # so that the rotation is one in pixels, not in units of the sides
-    source_x = np.float32(flip * across) * x + np.float32(-flip * down * ratio) * y
-    source_y = np.float32(down / ratio) * x + np.float32(across) * y
-    source_x += np.float32(2.0 * augmentation.translate * draws[2])
-    source_y += np.float32(2.0 * augmentation.translate * draws[3])
-    return source_x, source_y
+    source_x = flip * across * x - flip * down * ratio * y + 2.0 * augmentation.translate * draws[2]
+    source_y = down / ratio * x + across * y + 2.0 * augmentation.translate * draws[3]
+    return torch.stack([source_x, source_y], dim=-1)[None]
 
 
 @functools.lru_cache(maxsize=32)
-def _spline_basis(length: int, cells: int) -> np.ndarray:
+def _spline_basis(length: int, cells: int) -> torch.Tensor:
     """float32 (length, cells + 3): weights of the uniform cubic B-spline control points at each pixel centre."""
+    import torch
+
     place = (np.arange(length) + 0.5) / length * cells
-    cell = np.minimum(place.astype(int), cells - 1)
+    cell = place.astype(int)
     t = place - cell
     weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
     basis = np.zeros((length, cells + 3), dtype=np.float32)
     for offset, weight in enumerate(weights):
         basis[np.arange(length), cell + offset] = weight / 6
-    basis.setflags(write=False)
-    return basis
+    return torch.from_numpy(basis)
 
 
-def _resample(
-    image: np.ndarray, label_map: np.ndarray, source_x: np.ndarray, source_y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads picture (bilinear) and labels (nearest) at the source positions, reflecting at the border."""
-    import torch
+def _read(values: torch.Tensor, coordinates: torch.Tensor, mode: str) -> torch.Tensor:
+    """float (C, H, W) -> the same shape, read at the source positions; the border reflects."""
     import torch.nn.functional as F  # noqa: N812
 
-    coordinates = torch.from_numpy(np.stack([source_x, source_y], axis=-1))[None]  # (1, H, W, 2)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
-    labels = torch.from_numpy(np.ascontiguousarray(label_map))[None, None].float()  # (1, 1, H, W)
-
-    def read(values: torch.Tensor, mode: str) -> torch.Tensor:
-        sampled = F.grid_sample(values, coordinates, mode=mode, padding_mode="reflection", align_corners=False)
-        return sampled.round_().to(torch.uint8)[0]
-
-    moved = read(pixels, "bilinear").permute(1, 2, 0).contiguous()
-    return moved.numpy(), read(labels, "nearest")[0].numpy()
+    return F.grid_sample(values[None], coordinates, mode=mode, padding_mode="reflection", align_corners=False)[0]
 
 
-def _recolour(image: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint8 (H, W, 3): all colour changes as one affine map of RGB, rounded and clipped once.
+def _recolour(pixels: torch.Tensor, augmentation: Augmentation, draws: np.ndarray) -> torch.Tensor:
+    """float (3, H, W) in 0..255 -> the same: all colour changes as one affine map of RGB, not yet clipped.
 
     Hue turns about the grey axis of RGB; saturation mixes with the grey value; contrast is about the mean grey value of
     the picture; brightness multiplies, last.
     """
-    linear = _colour_matrix(augmentation, draws).astype(np.float32)
+    import torch
+
+    linear = torch.from_numpy(_colour_matrix(augmentation, draws)).float()  # (3, 3)
     contrast, brightness = 1.0 + augmentation.contrast * draws[2], 1.0 + augmentation.brightness * draws[3]
-    values = image.reshape(-1, 3).astype(np.float32)  # (H*W, 3)
-    mean = np.full(len(values), 1.0 / len(values), dtype=np.float32) @ values  # 10x faster than .mean(axis=0)
-    mean_grey = float(LUMA @ linear @ mean)
-    values = values @ (linear.T * np.float32(brightness * contrast))
-    values += np.float32(brightness * (1.0 - contrast) * mean_grey + 0.5)  # + 0.5: the truncation below then rounds
-    np.clip(values, 0.0, 255.0, out=values)
-    return values.astype(np.uint8).reshape(image.shape)
+    flat = linear @ pixels.reshape(3, -1)  # (3, H*W)
+    mean_grey = float(flat.mean(dim=1) @ torch.from_numpy(LUMA).float())
+    flat.mul_(brightness * contrast).add_(brightness * (1.0 - contrast) * mean_grey)
+    return flat.view_as(pixels)
 
 
 def _colour_matrix(augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:

@@ -125,6 +125,24 @@ def _draw(weight: Tensor, rule: str, gain: float) -> None:
         nn.init.orthogonal_(weight, gain=gain)
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The autocast context of a `precision` setting: bf16, fp32, or auto = bf16 where the device computes in it."""
+    wanted = precision == "bf16" or (precision == "auto" and _computes_in_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Sets the learning rate of all parameter groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = value
+
+
 def make_adam(parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
     """Adam that updates all parameters in one fused pass, on CPU and GPU."""
     return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=True)

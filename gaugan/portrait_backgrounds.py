@@ -9,14 +9,27 @@ from gaugan.portrait_canvas import Canvas, Colour, mix, shade
 from gaugan.portrait_look import Look, any_colour, near
 
 
-
 def paint_background(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     """Fill the canvas: painted at reduced size, so that most backgrounds are a little out of focus as on film."""
-    factor = int(rng.choice((1, 2, 4, 8), p=(0.35, 0.3, 0.2, 0.15)))
+    factor = int(rng.choice((1, 2, 4, 8), p=(0.3, 0.3, 0.22, 0.18)))
     width, height = (max(8, side // factor) for side in canvas.size)
     colours = _colours(look, rng)
     picture = _gradient(width, height, colours, rng)
-    painters = (_room, _room, _foliage, _clouds, _bokeh, _stripes, _dots, _writing, _person, _patches)
+    painters = (
+        _room,
+        _room,
+        _room,
+        _foliage,
+        _foliage,
+        _clouds,
+        _clouds,
+        _bokeh,
+        _stripes,
+        _dots,
+        _writing,
+        _person,
+        _patches,
+    )
     for k in rng.choice(len(painters), size=int(rng.integers(1, 3)), replace=False):
         painters[k](ImageDraw.Draw(picture), (width, height), colours, rng)
     if factor > 1 and rng.random() < 0.6:
@@ -28,6 +41,8 @@ def _colours(look: Look, rng: np.random.Generator) -> list[Colour]:
     """Four related colours; the theme is the hair's, skin's or clothes' own colour in a third of the pictures."""
     kind = rng.random()
     base = any_colour(rng)
+    if rng.random() < 0.5:
+        base = mix(base, (200, 200, 195), rng.uniform(0.2, 0.7))
     if kind < 0.14:
         base = near(rng, look.hair, 15)
     elif kind < 0.25:
@@ -36,7 +51,12 @@ def _colours(look: Look, rng: np.random.Generator) -> list[Colour]:
         base = near(rng, look.clothes[0], 12)
     other = any_colour(rng)
     quiet = rng.uniform(0.1, 0.9)
-    return [base, mix(base, other, quiet * 0.6), shade(base, rng.uniform(0.5, 0.95)), mix(base, (255, 255, 255), 0.5 * quiet)]
+    return [
+        base,
+        mix(base, other, quiet * 0.6),
+        shade(base, rng.uniform(0.5, 0.95)),
+        mix(base, (255, 255, 255), 0.5 * quiet),
+    ]
 
 
 def _pick(colours: list[Colour], rng: np.random.Generator) -> Colour:
@@ -123,7 +143,11 @@ def _writing(draw: ImageDraw.ImageDraw, size: tuple[int, int], colours: list[Col
 def _person(draw: ImageDraw.ImageDraw, size: tuple[int, int], colours: list[Colour], rng: np.random.Generator) -> None:
     """Somebody behind: other people are background, whatever their colours."""
     w, h = size
-    x, y, r = rng.choice((rng.uniform(-0.05, 0.2), rng.uniform(0.8, 1.05))) * w, rng.uniform(0.2, 0.6) * h, rng.uniform(0.08, 0.2) * w
+    x, y, r = (
+        rng.choice((rng.uniform(-0.05, 0.2), rng.uniform(0.8, 1.05))) * w,
+        rng.uniform(0.2, 0.6) * h,
+        rng.uniform(0.08, 0.2) * w,
+    )
     skin, hair, clothes = near(rng, (250, 222, 200), 8), any_colour(rng), any_colour(rng)
     draw.ellipse((x - 2 * r, y + 1.3 * r, x + 2 * r, y + 6 * r), fill=clothes)
     draw.ellipse((x - 1.25 * r, y - 1.4 * r, x + 1.25 * r, y + 1.3 * r), fill=hair)

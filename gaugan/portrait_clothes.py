@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from gaugan.portrait_canvas import (
     CLOTHES,
-    FACE,
     SKIN,
     Colour,
     Pen,
@@ -16,7 +16,6 @@ from gaugan.portrait_canvas import (
     bend,
     ellipse,
     mirrored,
-    mix,
     points,
     ribbon,
     shade,
@@ -25,7 +24,19 @@ from gaugan.portrait_canvas import (
 from gaugan.portrait_hair import Hairstyle
 from gaugan.portrait_look import Look, any_colour
 
-GARMENTS = ("crew", "v_neck", "turtleneck", "shirt", "sailor", "hoodie", "straps", "jacket", "kimono", "scarf", "off_shoulder")
+GARMENTS = (
+    "crew",
+    "v_neck",
+    "turtleneck",
+    "shirt",
+    "sailor",
+    "hoodie",
+    "straps",
+    "jacket",
+    "kimono",
+    "scarf",
+    "off_shoulder",
+)
 _GARMENT_ODDS = (0.1, 0.08, 0.08, 0.2, 0.12, 0.06, 0.06, 0.15, 0.06, 0.05, 0.04)
 
 
@@ -44,7 +55,7 @@ def draw_body(rng: np.random.Generator) -> Body:
     """A random body."""
     base_y = rng.uniform(1.5, 1.75)
     garment = str(rng.choice(GARMENTS, p=np.array(_GARMENT_ODDS) / sum(_GARMENT_ODDS)))
-    return Body(garment, rng.uniform(0.3, 0.44), rng.uniform(1.2, 1.75), base_y + rng.uniform(0.3, 0.55), base_y)
+    return Body(garment, rng.uniform(0.29, 0.42), rng.uniform(1.35, 1.95), base_y + rng.uniform(0.3, 0.55), base_y)
 
 
 def _torso(body: Body, grow: float = 0.0) -> Points:
@@ -59,7 +70,7 @@ def paint_neck(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> No
     """Neck and bare shoulders with the head's shadow."""
     n, line = body.neck, look.line(look.skin)
     half = points((n, 0.5), (n * 0.95, 1.2), (n * 1.02, body.base_y - 0.1), (n + 0.2, body.base_y + 0.08))
-    half = np.concatenate([half, points((body.shoulder * 0.7, body.shoulder_y - 0.1), (body.shoulder, 5.0))])
+    half = np.concatenate([half, points((body.shoulder * 0.6, body.shoulder_y - 0.1), (body.shoulder * 0.9, 5.0))])
     shape = np.concatenate([smooth(half, steps=5), smooth(mirrored(half), steps=5)[::-1]])
     pen.fill(shape, look.skin, SKIN, line)
     inside = pen.mask(shape)
@@ -87,7 +98,9 @@ def paint_clothes(pen: Pen, look: Look, body: Body, rng: np.random.Generator) ->
         for side in (-1.0, 1.0):
             strap = points((side * 0.55, body.base_y + 0.0), (side * 0.6, low + 0.1))
             pen.fill(ribbon(strap, [0.1, 0.12]), first, CLOTHES, look.line(first))
-        shape = np.concatenate([bend(np.array((-0.95, low)), np.array((0.95, low)), -0.1), points((1.3, 5.0), (-1.3, 5.0))])
+        shape = np.concatenate(
+            [bend(np.array((-0.95, low)), np.array((0.95, low)), -0.1), points((1.3, 5.0), (-1.3, 5.0))]
+        )
     if body.garment == "off_shoulder":
         low = body.base_y + rng.uniform(0.45, 0.7)
         edge = bend(np.array((-body.shoulder * 1.1, low)), np.array((body.shoulder * 1.1, low)), -0.12)
@@ -117,11 +130,8 @@ def _neckline(body: Body, rng: np.random.Generator) -> Points:
     return np.zeros((0, 2))
 
 
-def _paint_pattern(pen: Pen, look: Look, inside: object, rng: np.random.Generator) -> None:
+def _paint_pattern(pen: Pen, look: Look, inside: Image.Image, rng: np.random.Generator) -> None:
     """Stripes, plaid or dots over about a fifth of the garments."""
-    from PIL import Image
-
-    assert isinstance(inside, Image.Image)
     kind, colour = rng.random(), look.clothes[2]
     step = rng.uniform(0.15, 0.4)
     if kind < 0.16:
@@ -136,10 +146,7 @@ def _paint_pattern(pen: Pen, look: Look, inside: object, rng: np.random.Generato
                 pen.tint(ellipse(x, y + 0.5 * step * (round(x / step) % 2), step * 0.2, step * 0.2, 10), inside, colour)
 
 
-def _paint_folds(pen: Pen, look: Look, body: Body, inside: object, rng: np.random.Generator) -> None:
-    from PIL import Image
-
-    assert isinstance(inside, Image.Image)
+def _paint_folds(pen: Pen, look: Look, body: Body, inside: Image.Image, rng: np.random.Generator) -> None:
     first = look.clothes[0]
     dark, line = shade(first, rng.uniform(0.6, 0.85)), look.feature_line(first)
     if rng.random() < 0.7:
@@ -147,7 +154,11 @@ def _paint_folds(pen: Pen, look: Look, body: Body, inside: object, rng: np.rando
         side = points((-s * 0.75, body.base_y), (-s * 0.55, 2.4), (-s * 0.9, 5.0), (-s * 2, 5.0), (-s * 2, body.base_y))
         pen.tint(smooth(side, closed=True, steps=4), inside, dark, rng.uniform(0.5, 1))
     for side in (-1.0, 1.0):  # sleeve seams
-        seam = bend(np.array((side * body.shoulder * 0.78, body.shoulder_y + 0.35)), np.array((side * body.shoulder * 0.74, 3.6)), 0.04)
+        seam = bend(
+            np.array((side * body.shoulder * 0.78, body.shoulder_y + 0.35)),
+            np.array((side * body.shoulder * 0.74, 3.6)),
+            0.04,
+        )
         pen.stroke(seam, line, [0.004, 0.028, 0.03])
     for _ in range(int(rng.integers(1, 6))):
         start = np.array((rng.uniform(-1.3, 1.3), rng.uniform(body.base_y + 0.1, 3.0)))
@@ -166,7 +177,9 @@ def _plain_collar(pen: Pen, look: Look, body: Body, rng: np.random.Generator) ->
 def _turtleneck(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
     high, n = rng.uniform(1.22, 1.4), body.neck + 0.07
     colour = look.clothes[0] if rng.random() < 0.7 else look.clothes[1]
-    shape = np.concatenate([bend(np.array((-n, high)), np.array((n, high)), -0.15), points((n + 0.12, 1.85), (-n - 0.12, 1.85))])
+    shape = np.concatenate(
+        [bend(np.array((-n, high)), np.array((n, high)), -0.15), points((n + 0.12, 1.85), (-n - 0.12, 1.85))]
+    )
     pen.fill(shape, colour, CLOTHES, look.line(colour))
     pen.line(points((-n, high + 0.2), (0, high + 0.27), (n, high + 0.2)), look.feature_line(colour), 0.012)
 
@@ -177,10 +190,16 @@ def _shirt(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
     n, high, low = body.neck + 0.05, rng.uniform(1.28, 1.5), body.base_y + rng.uniform(0.25, 0.5)
     wide = rng.uniform(0.3, 0.6)
     for side in (-1.0, 1.0):
-        flap = points((n, high), (n + 0.14, high + 0.12), (wide + 0.12, low), (0.2, low + 0.05), (0.02, body.base_y + 0.12))
+        flap = points(
+            (n, high), (n + 0.14, high + 0.12), (wide + 0.12, low), (0.2, low + 0.05), (0.02, body.base_y + 0.12)
+        )
         flap = np.concatenate([flap, points((n * 0.75, high + 0.2))])
         pen.fill(flap * (side, 1), colour, CLOTHES, look.line(colour))
-        pen.tint(points((n, high), (wide, low), (wide + 0.15, low)) * (side, 1), pen.mask(flap * (side, 1)), shade(colour, 0.8))
+        pen.tint(
+            points((n, high), (wide, low), (wide + 0.15, low)) * (side, 1),
+            pen.mask(flap * (side, 1)),
+            shade(colour, 0.8),
+        )
 
 
 def _sailor(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
@@ -190,7 +209,9 @@ def _sailor(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
         outer = points((0.02, deep), (body.neck + 0.1, body.base_y - 0.05), (body.shoulder * 0.75, body.base_y + 0.25))
         flap = np.concatenate([outer, points((body.shoulder * 0.8, body.base_y + 0.6), (0.1, deep + 0.35))]) * (side, 1)
         pen.fill(flap, colour, CLOTHES, look.line(colour))
-        stripe = points((body.shoulder * 0.72, body.base_y + 0.32), (body.shoulder * 0.7, body.base_y + 0.56), (0.12, deep + 0.22))
+        stripe = points(
+            (body.shoulder * 0.72, body.base_y + 0.32), (body.shoulder * 0.7, body.base_y + 0.56), (0.12, deep + 0.22)
+        )
         pen.line(stripe * (side, 1), look.clothes[1], 0.04)
 
 
@@ -200,7 +221,9 @@ def _jacket(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
     pen.fill(points((-0.55, body.base_y - 0.02), (0.55, body.base_y - 0.02), (0.0, deep + 0.3)), second, CLOTHES)
     _shirt(pen, look, body, rng)
     for side in (-1.0, 1.0):
-        lapel = points((0.45, body.base_y - 0.05), (0.85, body.base_y + 0.4), (0.6, body.base_y + 0.5), (0.7, body.base_y + 0.62))
+        lapel = points(
+            (0.45, body.base_y - 0.05), (0.85, body.base_y + 0.4), (0.6, body.base_y + 0.5), (0.7, body.base_y + 0.62)
+        )
         lapel = np.concatenate([lapel, points((0.0, deep + 0.3), (0.3, body.base_y + 0.4))]) * (side, 1)
         pen.fill(lapel, first if rng.random() < 0.7 else shade(first, 0.8), CLOTHES, look.feature_line(first))
 
@@ -208,7 +231,9 @@ def _jacket(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
 def _hoodie(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
     first = look.clothes[0]
     for side in (-1.0, 1.0):
-        path = points((0.15, body.base_y + 0.5), (0.6, body.base_y + 0.25), (0.75, body.base_y - 0.15), (0.5, body.base_y - 0.5))
+        path = points(
+            (0.15, body.base_y + 0.5), (0.6, body.base_y + 0.25), (0.75, body.base_y - 0.15), (0.5, body.base_y - 0.5)
+        )
         roll = ribbon(smooth(path * (side, 1), steps=5), [0.2, 0.42, 0.4, 0.2])
         pen.fill(roll, first, CLOTHES, look.feature_line(first))
         cord = points((side * 0.2, body.base_y + 0.5), (side * 0.25, body.base_y + rng.uniform(0.9, 1.4)))
@@ -218,7 +243,9 @@ def _hoodie(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
 def _kimono(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
     for width, colour in ((0.34, look.clothes[1]), (0.2, look.clothes[0])):
         for side in (-1.0, 1.0):
-            band = points((side * (body.neck + 0.12), 1.35), (side * 0.45, body.base_y + 0.1), (-side * 0.3, body.base_y + 1.4))
+            band = points(
+                (side * (body.neck + 0.12), 1.35), (side * 0.45, body.base_y + 0.1), (-side * 0.3, body.base_y + 1.4)
+            )
             pen.fill(ribbon(smooth(band, steps=5), [width * 0.6, width]), colour, CLOTHES, look.feature_line(colour))
 
 
@@ -277,7 +304,14 @@ def paint_accessories(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Gen
         if rng.random() < 0.5:
             paint_bow(pen, look, (side * 0.8, style.top + 0.35), rng.uniform(0.25, 0.5), colour, tails=False)
     elif kind < 0.29:
-        paint_bow(pen, look, (side * 0.95 + shift, style.top + rng.uniform(0.3, 0.7)), rng.uniform(0.3, 0.7), colour, tails=True)
+        paint_bow(
+            pen,
+            look,
+            (side * 0.95 + shift, style.top + rng.uniform(0.3, 0.7)),
+            rng.uniform(0.3, 0.7),
+            colour,
+            tails=True,
+        )
     elif kind < 0.4:  # pins
         for k in range(int(rng.integers(1, 4))):
             start = np.array((side * 0.7 + shift, -0.75 + 0.16 * k))
@@ -290,24 +324,44 @@ def paint_accessories(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Gen
         pen.fill(ellipse(x, y, size * 0.5, size * 0.5, 12), look.clothes[2], CLOTHES)
     if style.back in ("twin_tails", "drills") and rng.random() < 0.8:
         for x in (-1.0, 1.0):
-            paint_bow(pen, look, (x * style.radius_x * 0.98 + shift, -0.9), rng.uniform(0.25, 0.55), colour, tails=rng.random() < 0.5)
+            paint_bow(
+                pen,
+                look,
+                (x * style.radius_x * 0.98 + shift, -0.9),
+                rng.uniform(0.25, 0.55),
+                colour,
+                tails=rng.random() < 0.5,
+            )
     if style.ears_shown and rng.random() < 0.2:
         for x in (-1.0, 1.0):
-            pen.fill(ellipse(x * 1.12 - 0.25 * look.yaw, 0.55, 0.06, rng.uniform(0.06, 0.16), 14), colour, CLOTHES, line)
+            pen.fill(
+                ellipse(x * 1.12 - 0.25 * look.yaw, 0.55, 0.06, rng.uniform(0.06, 0.16), 14), colour, CLOTHES, line
+            )
 
 
 def _paint_hat(pen: Pen, look: Look, style: Hairstyle, colour: Colour, rng: np.random.Generator) -> None:
     line, wide, kind = look.feature_line(colour), style.radius_x + 0.08, rng.integers(3)
     low = rng.uniform(-1.15, -0.85)
-    dome = {0: points((-wide, low), (-wide * 1.02, -1.6), (0, style.top - 0.35), (wide * 1.02, -1.6), (wide, low)),
-            1: points((-wide * 0.9, low), (-wide * 1.3, -1.5), (0.3, style.top - 0.3), (wide * 1.35, -1.4), (wide * 0.9, low)),
-            2: points((-wide * 0.8, low), (-wide * 0.8, -2.1), (0, -2.4), (wide * 0.8, -2.1), (wide * 0.8, low))}[int(kind)]
+    dome = {
+        0: points((-wide, low), (-wide * 1.02, -1.6), (0, style.top - 0.35), (wide * 1.02, -1.6), (wide, low)),
+        1: points(
+            (-wide * 0.9, low), (-wide * 1.3, -1.5), (0.3, style.top - 0.3), (wide * 1.35, -1.4), (wide * 0.9, low)
+        ),
+        2: points((-wide * 0.8, low), (-wide * 0.8, -2.1), (0, -2.4), (wide * 0.8, -2.1), (wide * 0.8, low)),
+    }[int(kind)]
     edge = bend(np.array((wide * 0.95, low)), np.array((-wide * 0.95, low)), 0.12)
     pen.fill(np.concatenate([smooth(dome, steps=5), edge]), colour, CLOTHES, line)
     band = bend(np.array((-wide, low)), np.array((wide, low)), 0.12)
     pen.fill(ribbon(band, [0.14, 0.2, 0.14]), look.clothes[2], CLOTHES, line)
     if kind == 2:
-        pen.fill(ribbon(bend(np.array((-wide * 1.5, low + 0.1)), np.array((wide * 1.5, low + 0.1)), 0.1), [0.05, 0.25, 0.05]), colour, CLOTHES, line)
+        pen.fill(
+            ribbon(
+                bend(np.array((-wide * 1.5, low + 0.1)), np.array((wide * 1.5, low + 0.1)), 0.1), [0.05, 0.25, 0.05]
+            ),
+            colour,
+            CLOTHES,
+            line,
+        )
 
 
 def paint_choker(pen: Pen, look: Look, body: Body, rng: np.random.Generator) -> None:
@@ -335,5 +389,3 @@ def paint_hand(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     if rng.random() < 0.6:
         cuff, first = np.stack([wrist + (0, 0.1), wrist + (side * 0.3, 1.8)]), look.clothes[0]
         pen.fill(ribbon(cuff, [0.6, 0.8]), first, CLOTHES, look.line(first))
-
-

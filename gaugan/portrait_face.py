@@ -82,15 +82,15 @@ def draw_expression(rng: np.random.Generator, look: Look) -> Expression:
         mouth=str(rng.choice(mouths)),
         mouth_y=float(rng.uniform(0.76, 0.92)),
         chin_y=float(rng.uniform(1.18, 1.4)),
-        jaw=float(rng.uniform(0.8, 1.15)),
+        jaw=float(rng.uniform(0.75, 1.12)),
     )
 
 
 def face_shape(look: Look, expression: Expression, far_cheek: float = 1.0) -> Points:
     """Outline of the face; the chin follows the turn of the head and the far cheek flattens."""
     chin, jaw = expression.chin_y, expression.jaw
-    half = points((0.98, -0.7), (1.01, -0.1), (0.96, 0.32), (0.83 * jaw**0.5, 0.68), (0.52 * jaw, chin * 0.83))
-    half = np.concatenate([half, points((0.17 * jaw, chin * 0.985))])
+    half = points((0.98, -0.7), (1.01, -0.1), (0.97, 0.3), (0.83 * jaw**0.4, chin * 0.55), (0.5 * jaw, chin * 0.82))
+    half = np.concatenate([half, points((0.14 * jaw, chin * 0.985))])
     left = mirrored(half)
     top = points((-0.6, -1.2), (0.0, -1.35), (0.6, -1.2))
     outline = np.concatenate([top, half, points((0.0, chin)), left[::-1]])
@@ -104,13 +104,13 @@ def face_shape(look: Look, expression: Expression, far_cheek: float = 1.0) -> Po
 
 def paint_ears(pen: Pen, look: Look, rng: np.random.Generator) -> None:
     """Human ears beside the face, drawn before it."""
-    size, low = rng.uniform(0.85, 1.15), rng.uniform(0.02, 0.2)
+    size, low = rng.uniform(0.75, 1.0), rng.uniform(0.05, 0.2)
     pointed = 0.45 if rng.random() < 0.03 else 0.0
     line = look.line(look.skin)
     for side in (-1.0, 1.0):
         visible = 1 + 0.5 * np.clip(-side * look.yaw, -0.5, 0.3)
         x = 0.95 - 0.25 * side * look.yaw
-        ear = points((x - 0.1, low - 0.2), (x + 0.18, low - 0.3 - pointed), (x + 0.2, low), (x + 0.1, low + 0.25))
+        ear = points((x - 0.1, low - 0.2), (x + 0.14, low - 0.3 - pointed), (x + 0.17, low), (x + 0.1, low + 0.25))
         ear = np.concatenate([ear, points((x - 0.08, low + 0.33))]) * (1, size)
         outline = smooth(ear, closed=True, steps=5) * (side * visible**0.3, 1)
         pen.fill(outline, look.skin, SKIN, line)
@@ -127,12 +127,11 @@ def paint_face(pen: Pen, look: Look, expression: Expression, rng: np.random.Gene
         edge = points((0.55, -1.4), (rng.uniform(0.35, 0.8), -0.2), (0.75, 0.35), (0.2, 1.45), (1.4, 1.4), (1.4, -1.4))
         pen.tint(smooth(edge, closed=True, steps=4) * (-look.light, 1), inside, look.skin_shadow, rng.uniform(0.5, 1))
     if rng.random() < 0.5:
-        paint_blush(pen, look, expression, inside, rng)
+        paint_blush(pen, look, expression, rng)
 
 
-def paint_blush(pen: Pen, look: Look, expression: Expression, inside: object, rng: np.random.Generator) -> None:
+def paint_blush(pen: Pen, look: Look, expression: Expression, rng: np.random.Generator) -> None:
     """Red cheeks: soft discs, or three slanted lines."""
-    del inside
     colour = mix(look.skin, (250, 90, 90), rng.uniform(0.15, 0.5))
     hatched, strength = rng.random() < 0.3, rng.uniform(0.3, 0.8)
     face = pen.canvas.region(FACE)
@@ -171,7 +170,9 @@ def paint_nose(pen: Pen, look: Look, expression: Expression, rng: np.random.Gene
     elif kind == 1:
         pen.stroke(look.turned(points((0.0, y - 0.1), (0.03 * side, y))), colour, [0.008, 0.022])
     elif kind == 2:
-        pen.stroke(look.turned(points((0.0, y - 0.12), (0.05 * side, y), (-0.02 * side, y + 0.02))), colour, [0.01, 0.02])
+        pen.stroke(
+            look.turned(points((0.0, y - 0.12), (0.05 * side, y), (-0.02 * side, y + 0.02))), colour, [0.01, 0.02]
+        )
     elif kind == 3:
         shape = points((0.0, y - 0.13), (0.06 * side, y), (-0.03 * side, y + 0.02))
         pen.fill(look.turned(shape), look.skin_shadow)
@@ -259,11 +260,11 @@ class _EyeFrame:
         return self.look.turned(np.stack([self.side * (e.eye_x + x), y], 1))
 
 
-def _upper_lid(u: np.ndarray) -> np.ndarray:
+def _upper_lid(u: Points) -> Points:
     return -np.sqrt(np.maximum(0.0, 1 - np.abs(u) ** 2.6)) + 0.12 * u
 
 
-def _lower_lid(u: np.ndarray) -> np.ndarray:
+def _lower_lid(u: Points) -> Points:
     return 0.92 * np.maximum(0.0, 1 - np.abs(u) ** 3.0) ** 0.8 + 0.12 * u
 
 
@@ -336,7 +337,9 @@ def paint_glasses(pen: Pen, look: Look, expression: Expression, rng: np.random.G
     for side in (-1.0, 1.0):
         lens = ellipse(side * expression.eye_x, 0.04, half, tall)
         if rim == 1:  # rectangular
-            lens = smooth(points((-half, -tall * 0.8), (half, -tall * 0.9), (half * 0.9, tall), (-half * 0.9, tall)), True)
+            lens = smooth(
+                points((-half, -tall * 0.8), (half, -tall * 0.9), (half * 0.9, tall), (-half * 0.9, tall)), True
+            )
             lens = lens * (side, 1) + (side * expression.eye_x, 0.04)
         lens = look.turned(lens)
         closed = np.concatenate([lens, lens[:1]]) if rim != 2 else lens[: len(lens) // 2 + 1]

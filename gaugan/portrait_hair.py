@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops
 
-from gaugan.portrait_canvas import FACE, HAIR, SKIN, Colour, Pen, Points, bend, ellipse, mix, points, ribbon, shade, smooth
+from gaugan.portrait_canvas import FACE, HAIR, SKIN, Pen, Points, bend, ellipse, mix, points, ribbon, shade, smooth
 from gaugan.portrait_look import Look
 
 BANGS = ("straight", "choppy", "parted", "swept", "over_eye", "between_eyes", "bare")
 _BANGS_ODDS = (0.15, 0.25, 0.17, 0.17, 0.05, 0.16, 0.05)
 BACKS = ("short", "bob", "medium", "long", "wavy", "twin_tails", "ponytail", "buns", "spiky", "braids", "drills")
-_BACKS_ODDS = (0.13, 0.13, 0.13, 0.22, 0.08, 0.09, 0.06, 0.03, 0.06, 0.04, 0.03)
+_BACKS_ODDS = (0.11, 0.13, 0.14, 0.27, 0.09, 0.08, 0.05, 0.03, 0.04, 0.03, 0.03)
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,14 @@ class Hairstyle:
     top: float  # y of the highest point of the cap
     ears_shown: bool
     curl: float  # waviness of long strands
+    side_low: float  # how far down the side hair reaches
 
 
 def draw_hairstyle(rng: np.random.Generator, look: Look) -> Hairstyle:
     """A random hairstyle."""
     bangs = str(rng.choice(BANGS, p=np.array(_BANGS_ODDS) / sum(_BANGS_ODDS)))
     back = str(rng.choice(BACKS, p=np.array(_BACKS_ODDS) / sum(_BACKS_ODDS)))
-    radius_x, top = rng.uniform(1.14, 1.36), -rng.uniform(1.45, 1.75)
+    radius_x, top = rng.uniform(1.2, 1.5), -rng.uniform(1.5, 1.9)
     tufts = _bangs(rng, bangs, look)
     shift = -0.3 * look.yaw
     tidy = back in ("ponytail", "buns") or (back in ("short", "twin_tails", "braids") and rng.random() < 0.5)
@@ -51,7 +52,7 @@ def draw_hairstyle(rng: np.random.Generator, look: Look) -> Hairstyle:
     crown = np.array((shift * 1.5 + rng.uniform(-0.25, 0.25), top + rng.uniform(0.1, 0.4)))
     valleys = [(left, tip) for left, tip, _ in tufts]
     curl = rng.uniform(0.08, 0.2) if back == "wavy" else rng.uniform(0, 0.05)
-    return Hairstyle(bangs, back, front, valleys, crown, radius_x, top, ears_shown, float(curl))
+    return Hairstyle(bangs, back, front, valleys, crown, radius_x, top, ears_shown, float(curl), reach[1] * 0.75)
 
 
 def _bangs(rng: np.random.Generator, kind: str, look: Look) -> list[tuple[Points, Points, Points]]:
@@ -153,20 +154,20 @@ def _side(
         lock = np.concatenate([back, points((outer, low * 0.4), (inner_x - side * rng.uniform(-0.08, 0.1), low))])
         rise = points((inner_x - side * rng.uniform(0.05, 0.16), low * 0.3))
         return np.concatenate([start[None], smooth(lock, steps=5), smooth(np.concatenate([rise, end[None]]), steps=4)])
-    flare = rng.uniform(-0.12, 0.16) * min(low, 1.3)
-    width = abs(outer_x - inner_x)
-    inner_low = inner_x - side * rng.uniform(-0.1, 0.16)
-    tips = int(rng.integers(1, 4))
-    pieces = [bend(start, np.array((outer_x + side * flare, low * rng.uniform(0.7, 0.95))), -side * rng.uniform(-0.02, 0.1))]
-    for k in range(tips):
-        along = (k + 0.8) / tips
-        x = outer_x + side * flare * 0.5 + (inner_low - outer_x - side * flare * 0.5) * along
-        tip = np.array((x, low * rng.uniform(0.9, 1.08) if k else low))
-        pieces.append(bend(pieces[-1][-1], tip, -side * 0.05, 4))
-        if k < tips - 1:
-            notch = np.array((x - side * 0.12 * width, low * rng.uniform(0.55, 0.85)))
-            pieces.append(bend(tip, notch, side * 0.06, 4))
-    pieces.append(bend(pieces[-1][-1], end, side * rng.uniform(-0.02, 0.1)))
+    blades = int(rng.integers(1, 5))
+    foot = start[0] + side * rng.uniform(-0.15, 0.2) * min(low, 1.5)
+    x = np.linspace(foot, end[0] - side * rng.uniform(-0.12, 0.18), blades + 1)
+    x[1:-1] += rng.normal(0, 0.03, blades - 1)
+    at, pieces = start, []
+    for k in range(blades):
+        near_edge = (x[k] * 0.7 + x[k + 1] * 0.3) if k < blades - 1 else (x[k] * 0.4 + x[k + 1] * 0.6)
+        tip = np.array((near_edge, low * (rng.uniform(0.75, 1.1) if k else 1.0)))
+        pieces.append(bend(at, tip, -side * (rng.uniform(0.0, 0.12) if k == 0 else 0.08), 6))
+        if k < blades - 1:
+            at = np.array((x[k + 1], low * rng.uniform(0.35, 0.8)))
+            pieces.append(bend(tip, at, side * rng.uniform(0.02, 0.14), 6))
+        else:
+            pieces.append(bend(tip, end, side * rng.uniform(0.0, 0.1), 6))
     return np.concatenate(pieces)
 
 
@@ -198,7 +199,7 @@ def paint_back(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator)
             bun = ellipse(side * rng.uniform(0.8, 1.2), style.top + rng.uniform(0.0, 0.4), 0.42, 0.4)
             pen.fill(bun, look.hair, HAIR, line)
             pen.line(bun[4:14] * (0.97, 1.02), look.feature_line(look.hair), 0.015)
-    width = style.radius_x * rng.uniform(0.86, 1.04) if bottom < 1.5 else style.radius_x * rng.uniform(0.95, 1.3)
+    width = style.radius_x * rng.uniform(0.86, 1.04) if bottom < 1.5 else style.radius_x * rng.uniform(0.98, 1.35)
     if style.back in ("short", "spiky", "twin_tails", "ponytail", "buns", "braids", "drills"):
         width = min(width, 1.02)
     outline = _mane(rng, width, bottom, shift, style)
@@ -206,17 +207,24 @@ def paint_back(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator)
     inside = pen.mask(outline)
     for _ in range(int(rng.integers(2, 8))):
         x = rng.uniform(-width, width)
-        streak = lock(np.array((x * 0.8, 0.0)), np.array((x * 1.1, bottom * rng.uniform(0.6, 1.1))), 0.03, 0.15, style.curl)
-        pen.tint(streak + (shift, 0), inside, look.hair_shadow if rng.random() < 0.6 else look.hair, rng.uniform(0.4, 1))
+        streak = lock(
+            np.array((x * 0.8, 0.0)), np.array((x * 1.1, bottom * rng.uniform(0.6, 1.1))), 0.03, 0.15, style.curl
+        )
+        pen.tint(
+            streak + (shift, 0), inside, look.hair_shadow if rng.random() < 0.6 else look.hair, rng.uniform(0.4, 1)
+        )
 
 
 def _mane(rng: np.random.Generator, width: float, bottom: float, shift: float, style: Hairstyle) -> Points:
     """Outline of the hair behind the head with a ragged lower edge."""
     flare = rng.uniform(-0.15, 0.35) if bottom > 1.0 else 0.0
-    side = points((width, -0.5), (width * 1.02, 0.2), (width + flare * 0.5, bottom * 0.6), (width + flare, bottom))
+    slim = min(style.radius_x, width) * 0.97
+    side = points((slim * 0.9, -0.9), (slim, -0.3), ((slim + width) / 2, 0.25), (width + flare * 0.4, bottom * 0.6))
+    side = np.concatenate([side, points((width + flare, bottom))])
     count = int(rng.integers(4, 9))
     x = np.linspace(width + flare, -width - flare, 2 * count + 1)
-    y = bottom + np.where(np.arange(2 * count + 1) % 2, -1, 1) * rng.uniform(0.03, 0.16, 2 * count + 1)
+    y = bottom + np.where(np.arange(2 * count + 1) % 2, -1, 1) * rng.uniform(0.03, 0.25, 2 * count + 1)
+    x[1:-1] += rng.normal(0, 0.25 * width / count, 2 * count - 1)
     right, left = smooth(side, steps=6), smooth(mirrored_noise(rng, side), steps=6)
     if style.curl > 0.06:
         for edge in (right, left):
@@ -240,16 +248,18 @@ def _paint_tails(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generato
             steps = int(rng.integers(4, 7))
             for k, t in enumerate(np.linspace(0, 1, steps)):
                 at = root + (tip - root) * t * 0.8 + (side * 0.2, 0.1)
-                coil = ellipse(float(at[0]), float(at[1]), 0.42 * (1 - 0.55 * t), 0.2) @ np.array(((1, -0.25), (0.25, 1)))
+                coil = ellipse(float(at[0]), float(at[1]), 0.42 * (1 - 0.55 * t), 0.2) @ np.array(
+                    ((1, -0.25), (0.25, 1))
+                )
                 coil += at - coil.mean(0)
-                pen.fill(coil, look.hair if k % 2 else mix(look.hair, look.hair_shadow, 0.4), HAIR, look.line(look.hair))
+                pen.fill(
+                    coil, look.hair if k % 2 else mix(look.hair, look.hair_shadow, 0.4), HAIR, look.line(look.hair)
+                )
         else:
             _paint_tail(pen, look, root, tip, side, rng)
 
 
-def _paint_tail(
-    pen: Pen, look: Look, root: Points, tip: Points, side: float, rng: np.random.Generator
-) -> None:
+def _paint_tail(pen: Pen, look: Look, root: Points, tip: Points, side: float, rng: np.random.Generator) -> None:
     """A bundle of strands bound at the root."""
     line, bow, wave = look.line(look.hair), side * rng.uniform(0.05, 0.4), rng.uniform(0, 0.08)
     for _ in range(int(rng.integers(3, 6))):
@@ -278,11 +288,19 @@ def paint_front(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator
     for valley, _ in style.valleys[1:]:  # lines run from the valleys towards the crown
         end = valley + (style.crown - valley) * rng.uniform(0.12, 0.6)
         pen.stroke(bend(valley, end, rng.uniform(-0.1, 0.1)), colour, [width, width * 0.8, 0.003])
-    for _ in range(int(rng.integers(1, 7))):
-        x = rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.15)
-        start = np.array((x * 0.9, rng.uniform(-0.9, -0.3)))
-        strand = bend(start, np.array((x * 1.05, start[1] + rng.uniform(0.4, 1.4))), -0.1 * np.sign(x))
-        pen.tint(ribbon(strand, [0.003, width, 0.003]), inside, colour)
+    for _ in range(int(rng.integers(3, 14))):  # strand lines of the sides, nearly upright
+        side = rng.choice((-1.0, 1.0))
+        x, y = side * rng.uniform(0.85, style.radius_x), rng.uniform(-0.9, 0.2)
+        strand = bend(np.array((x * 0.93, y)), np.array((x * 1.03, y + rng.uniform(0.4, 1.6))), -0.08 * side)
+        faint = colour if rng.random() < 0.6 else look.hair_shadow
+        pen.tint(ribbon(strand, [0.003, width, 0.003]), inside, faint)
+    for _ in range(int(rng.integers(0, 7))):  # and of the crown, fanning out
+        foot = np.array((rng.uniform(-1.1, 1.1), -0.7))
+        start = style.crown + (foot - style.crown) * rng.uniform(0.05, 0.4)
+        strand = bend(start, start + (foot - style.crown) * rng.uniform(0.3, 0.6), 0.12 * np.sign(foot[0]))
+        pen.tint(ribbon(strand, [0.003, width, 0.003]), inside, look.hair_shadow if rng.random() < 0.7 else colour)
+    if not style.ears_shown and rng.random() < 0.6:
+        _paint_side_locks(pen, look, style, rng)
     if rng.random() < 0.3:
         _paint_ahoge(pen, look, style, rng)
     for _ in range(int(rng.integers(0, 4))):  # loose strands off the silhouette
@@ -292,10 +310,24 @@ def paint_front(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator
         pen.fill(lock(root, tip, side * 0.15, 0.07), look.hair, HAIR, line)
 
 
+def _paint_side_locks(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
+    """One or two outlined locks over each side, in front of the cheeks."""
+    for side in (-1.0, 1.0):
+        for _ in range(int(rng.integers(1, 3))):
+            root = np.array((side * rng.uniform(0.86, 1.0), rng.uniform(-0.75, -0.4)))
+            tip = np.array((side * rng.uniform(0.7, 1.1), style.side_low * rng.uniform(0.6, 1.15)))
+            strand = lock(root, tip, -side * rng.uniform(0.04, 0.16), rng.uniform(0.14, 0.32), style.curl * 0.5)
+            pen.fill(strand, look.hair, HAIR)
+            pen.tint(strand + (0.12 * look.light, 0.1), pen.mask(strand), look.hair_shadow, rng.choice((0.0, 1.0)))
+            line = look.line(look.hair)
+            if line:  # open at the root, so that the lock grows out of the cap
+                pen.line(np.roll(strand, -4, axis=0)[: len(strand) - 5], line, pen.line_width, HAIR)
+
+
 def _shade_front(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, rng: np.random.Generator) -> None:
     dark = look.hair_shadow
     if rng.random() < 0.7:  # a crescent on the side away from the light
-        move = (round(look.light * pen.thickness(rng.uniform(0.08, 0.3))), -pen.thickness(rng.uniform(0.02, 0.15)))
+        move = (round(look.light * pen.thickness(rng.uniform(0.05, 0.18))), -pen.thickness(rng.uniform(0.02, 0.15)))
         lit = ImageChops.offset(inside, *move)
         pen.canvas.tint(ImageChops.subtract(inside, lit), dark)
     for valley, tip in style.valleys:  # wedges between the tufts
@@ -306,7 +338,8 @@ def _shade_front(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, rn
             pen.tint(wedge, inside, dark, 1.0)
     for _ in range(int(rng.integers(0, 4))):
         x = rng.choice((-1.0, 1.0)) * rng.uniform(0.75, 1.15)
-        pen.tint(lock(np.array((x * 0.8, -0.9)), np.array((x, rng.uniform(0.2, 1.8))), 0.1 * np.sign(-x), 0.16), inside, dark)
+        streak = bend(np.array((x * 0.8, -1.0)), np.array((x, rng.uniform(0.2, 1.8))), 0.1 * np.sign(-x), 10)
+        pen.tint(ribbon(streak, [0.0, rng.uniform(0.05, 0.2), 0.0]), inside, dark)
 
 
 def _paint_lights(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, rng: np.random.Generator) -> None:
@@ -318,17 +351,21 @@ def _paint_lights(pen: Pen, look: Look, style: Hairstyle, inside: Image.Image, r
     if kind == 0:
         jag = np.where(np.arange(19) % 2, -1.0, 1.0) * rng.uniform(0.03, 0.14, 19)
         taper = 0.13 * np.sqrt(np.maximum(0, 1 - np.linspace(-1, 1, 19) ** 2))
-        band = np.concatenate([np.stack([x, curve - taper + jag * 0.5], 1), np.stack([x, curve + taper + jag], 1)[::-1]])
+        band = np.concatenate(
+            [np.stack([x, curve - taper + jag * 0.5], 1), np.stack([x, curve + taper + jag], 1)[::-1]]
+        )
         pen.tint(band, inside, look.hair_light, alpha)
     elif kind == 3:
-        for part in (1.0, 0.75, 0.5):
-            pen.tint(ellipse(0.4 * look.light, y, 0.6 * part, 0.35 * part), inside, look.hair_light, 0.3 * alpha)
+        for part in np.linspace(1.0, 0.2, 9):
+            pen.tint(ellipse(0.4 * look.light, y, 0.6 * part, 0.35 * part), inside, look.hair_light, 0.12 * alpha)
     else:
         for k in range(1, 18, int(rng.integers(1, 4))):
             tall = rng.uniform(0.06, 0.24)
             root = np.array((x[k], curve[k] - tall))
             away = (root - style.crown) * 0.25
-            pen.tint(lock(root, root + away + (0, tall * 1.4), 0.0, rng.uniform(0.03, 0.1)), inside, look.hair_light, alpha)
+            pen.tint(
+                lock(root, root + away + (0, tall * 1.4), 0.0, rng.uniform(0.03, 0.1)), inside, look.hair_light, alpha
+            )
 
 
 def _paint_ahoge(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
@@ -354,7 +391,9 @@ def paint_falling_hair(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Ge
             root = np.array((side * rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.5)))
             low = rng.uniform(1.6, 3.4) if style.back != "medium" else rng.uniform(1.2, 1.9)
             tip = np.array((side * rng.uniform(0.6, 1.5), low))
-            strand = lock(root, tip, -side * rng.uniform(-0.05, 0.15), rng.uniform(0.15, 0.45), style.curl, rng.uniform(0, 6))
+            strand = lock(
+                root, tip, -side * rng.uniform(-0.05, 0.15), rng.uniform(0.15, 0.45), style.curl, rng.uniform(0, 6)
+            )
             pen.fill(strand, look.hair, HAIR, line)
             pen.tint(strand + (0.1 * look.light, 0), pen.mask(strand), look.hair_shadow, rng.uniform(0, 1))
 
@@ -362,16 +401,18 @@ def paint_falling_hair(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Ge
 def paint_animal_ears(pen: Pen, look: Look, style: Hairstyle, rng: np.random.Generator) -> None:
     """Cat or rabbit ears; hair in the label map."""
     long, inner = rng.random() < 0.25, mix(look.skin, (240, 150, 160), rng.uniform(0, 0.6))
-    tall, wide, at = (rng.uniform(1.0, 1.4), 0.2, 0.45) if long else (rng.uniform(0.5, 0.8), 0.36, rng.uniform(0.6, 0.85))
+    tall, wide, at = (
+        (rng.uniform(1.0, 1.4), 0.2, 0.45) if long else (rng.uniform(0.5, 0.8), 0.36, rng.uniform(0.6, 0.85))
+    )
     for side in (-1.0, 1.0):
         foot = style.top + 0.35
         tip = (at + rng.uniform(0.0, 0.3), foot - tall)
-        ear = points((at - wide, foot - 0.1), (at - wide * 0.8, foot - tall * 0.6), tip, (at + wide, foot - tall * 0.45))
+        ear = points(
+            (at - wide, foot - 0.1), (at - wide * 0.8, foot - tall * 0.6), tip, (at + wide, foot - tall * 0.45)
+        )
         ear = np.concatenate([ear, points((at + wide, foot + 0.25))]) * (side, 1) - (0.3 * look.yaw, 0)
         pen.fill(smooth(ear, closed=True, steps=4), look.hair, HAIR, look.line(look.hair))
         centre = ear.mean(0)
         pen.fill(smooth(centre + (ear - centre) * 0.62, closed=True, steps=4), inner, HAIR)
         tuft = lock(centre + (0, 0.3), centre + (side * 0.1, -0.2), 0.1, 0.15)
         pen.fill(tuft, shade(look.hair, 0.95), HAIR)
-
-

@@ -88,7 +88,7 @@ def _hair_colour(rng: np.random.Generator) -> Colour:
 
 
 def _skin_colour(rng: np.random.Generator) -> Colour:
-    if rng.random() < 0.1:
+    if rng.random() < 0.07:
         return hsv(rng.uniform(0.04, 0.08), rng.uniform(0.35, 0.6), rng.uniform(0.45, 0.85))
     return hsv(rng.uniform(0.03, 0.1), rng.uniform(0.04, 0.27), rng.uniform(0.88, 1.0))
 

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gaugan import storage
+from gaugan.annotations import write_labelme
+from gaugan.images import encode_jpeg, encode_png
+from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.portrait_backgrounds import paint_background
 from gaugan.portrait_canvas import Canvas, Pen
 from gaugan.portrait_clothes import draw_body, paint_accessories, paint_choker, paint_clothes, paint_hand, paint_neck
@@ -54,7 +57,7 @@ class Framing:
 def draw_framing(rng: np.random.Generator) -> Framing:
     """Close-up to bust, as portrait crops around a detected face come out."""
     return Framing(
-        face_half_width=float(np.clip(rng.normal(0.232, 0.03), 0.15, 0.34)),
+        face_half_width=float(np.clip(rng.normal(0.256, 0.027), 0.17, 0.36)),
         centre_x=float(0.5 + np.clip(rng.normal(0, 0.035), -0.12, 0.12)),
         centre_y=float(0.43 + np.clip(rng.normal(0, 0.035), -0.1, 0.12)),
         tilt=float(np.radians(np.clip(rng.normal(0, 7), -20, 20))),
@@ -125,14 +128,15 @@ def _paint(canvas: Canvas, look: Look, framing: Framing, rng: np.random.Generato
 
 def _develop(picture: Image.Image, rng: np.random.Generator) -> Image8:
     """What camera, screen and file do to the drawing: uneven light, colour cast, blur, noise, screen tone, JPEG."""
-    if rng.random() < 0.3:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * min(picture.size) / 256))
+    if rng.random() < 0.8:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.25, 0.8) * min(picture.size) / 256))
     image = np.asarray(picture, np.float32)
     height, width = image.shape[:2]
-    strength = rng.choice((0.03, 0.1, 0.25), p=(0.5, 0.35, 0.15))
-    light = np.clip(255 * (0.5 + strength * rng.normal(0, 0.6, (3, 3, 3))), 0, 255).astype(np.uint8)
+    strength = rng.choice((0.0, 0.05, 0.14), p=(0.4, 0.45, 0.15))
+    uneven = strength * (rng.normal(0, 0.5, (3, 3, 1)) + rng.normal(0, 0.15, (3, 3, 3)))
+    light = np.clip(255 * (0.5 + uneven), 0, 255).astype(np.uint8)
     field = np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 127.5
-    cast = 1 + rng.normal(0, 0.04, 3) + rng.normal(0, 0.06)
+    cast = 1 + rng.normal(0, 0.03, 3) + min(rng.normal(-0.03, 0.06), 0.05)
     image = image * (field * cast.astype(np.float32))
     if rng.random() < 0.12:  # night, sunset, faded film
         image = image * rng.uniform(0.45, 1.0, 3).astype(np.float32) + rng.uniform(0, 40)
@@ -149,3 +153,26 @@ def _develop(picture: Image.Image, rng: np.random.Generator) -> Image8:
         Image.fromarray(result).save(buffer, "JPEG", quality=int(rng.integers(55, 95)))
         result = np.asarray(Image.open(buffer))
     return np.ascontiguousarray(result)
+
+
+def portrait_seed(seed: int, index: int) -> int:
+    """The seed of the index-th portrait of a folder; folders with different seeds share no portrait."""
+    return seed * 1_000_000 + index
+
+
+def write_annotated(folder_uri: str, count: int, size: int | tuple[int, int], seed: int = 0) -> None:
+    """`images/portrait_00000.png` .. with their label maps as `labelme/portrait_00000.json`, as a person leaves them."""
+    for index in range(count):
+        image, label_map = draw_portrait(portrait_seed(seed, index), size)
+        stem = f"portrait_{index:05d}"
+        storage.write_bytes(storage.join(folder_uri, "images", f"{stem}.png"), encode_png(image))
+        text = write_labelme(label_map, PORTRAIT_CLASSES, f"../images/{stem}.png")
+        storage.write_text(storage.join(folder_uri, "labelme", f"{stem}.json"), text)
+
+
+def write_pictures(folder_uri: str, count: int, size: int | tuple[int, int], seed: int = 1) -> None:
+    """Pictures without labels: every third a JPEG, the others PNG."""
+    for index in range(count):
+        image, _ = draw_portrait(portrait_seed(seed, index), size)
+        suffix, data = ("jpg", encode_jpeg(image)) if index % 3 == 2 else ("png", encode_png(image))
+        storage.write_bytes(storage.join(folder_uri, f"portrait_{index:05d}.{suffix}"), data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from serve.routes import Service, router
 from serve.styles import Style
 
 STUDIO = Path(__file__).parent / "studio"
-log = logging.getLogger("serve")
 
 
 def build_api(backend: Backend, styles: dict[str, Style] | None = None) -> FastAPI:
@@ -36,7 +34,6 @@ def build_api(backend: Backend, styles: dict[str, Style] | None = None) -> FastA
     api.add_exception_handler(problems.Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_exception)
-    api.add_exception_handler(Exception, _on_failure)
     api.add_middleware(Gate)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
     return api
@@ -63,13 +60,6 @@ def _on_validation_error(request: Request, error: Exception) -> Response:
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return problems.problem_response(problems.from_http_exception(error), request)
-
-
-def _on_failure(request: Request, error: Exception) -> Response:
-    request_id = problems.request_id_of(request.scope)
-    log.exception("request %s failed", request_id, exc_info=error)
-    detail = f"Something broke while this was answered; tell the operator the request id {request_id}."
-    return problems.problem_response(problems.Problem("internal", detail), request)
 
 
 def _openapi(api: FastAPI) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
         _check_same_classes(painter_source, segmenter_source)
     limits = {"max_ongoing_requests": 2 * config.max_batch_size, "max_queued_requests": config.max_queued}
     cpus = config.cpus_per_replica
-    painter = ray.serve.deployment(
+    painter = _deployment(
         PainterReplica,
         num_replicas=config.num_replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": 1 if config.use_gpu else 0},
@@ -193,11 +193,15 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
     ).bind(painter_source, cpus, config.use_gpu, config.max_batch_size)
     segmenter = None
     if segmenter_source is not None:
-        segmenter = ray.serve.deployment(SegmenterReplica, ray_actor_options={"num_cpus": cpus}, **limits).bind(
+        segmenter = _deployment(SegmenterReplica, ray_actor_options={"num_cpus": cpus}, **limits).bind(
             segmenter_source, cpus
         )
-    ingress = ray.serve.deployment(Ingress, ray_actor_options={"num_cpus": 0.1}, **INGRESS_LIMITS)
+    ingress = _deployment(Ingress, ray_actor_options={"num_cpus": 0.1}, **INGRESS_LIMITS)
     return ingress.bind(painter, segmenter, config.styles, config.timeout_s)
+
+
+def _deployment(replica: type, **options: Any) -> ray.serve.Deployment:
+    return ray.serve.deployment(**options)(replica)
 
 
 def _check_same_classes(painter: ModelSource, segmenter: ModelSource) -> None:

@@ -7,6 +7,7 @@ because the proxy queues a body without bound before our code sees it, and words
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 import uuid
@@ -32,6 +33,8 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+
+log = logging.getLogger("serve")
 
 
 def proxy_middlewares() -> list[Middleware]:
@@ -63,7 +66,12 @@ class Gate:
         if (problem := passage.refusal_by_headers()) is not None:
             await passage.refuse(problem)
             return
-        await self.app(scope, passage.receive, passage.send)
+        try:
+            await self.app(scope, passage.receive, passage.send)
+        except Exception:
+            log.exception("request %s failed", passage.request_id)
+            detail = f"Something broke while this was answered; tell the operator the request id {passage.request_id}."
+            await passage.refuse(Problem("internal", detail))
 
 
 class _Passage:

@@ -7,7 +7,6 @@ and our extensions `code` (stable, for programs), `request_id` and, for field er
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,8 +55,6 @@ STATUS_CODES = {
     408: "timeout",
     413: "body_too_large",
 }
-
-log = logging.getLogger("serve")
 
 
 class Problem(Exception):  # noqa: N818  (RFC 9457's word)

@@ -255,15 +255,20 @@ async def ready(service: ServiceDep) -> schema.ReadyAnswer:
     return schema.ReadyAnswer(ready=True)
 
 
+@router.get("/v2/models", responses=_problems(503), tags=["model"])
+async def model_list(service: ServiceDep, painter: PainterDep) -> schema.ModelsAnswer:
+    """Metadata of every loaded model, the generator first."""
+    return schema.ModelsAnswer(models=await _models(service, painter))
+
+
 @router.get("/v2/models/{name}", responses=_problems(404, 422, 503), tags=["model"])
 async def model(service: ServiceDep, painter: PainterDep, name: str) -> schema.ModelAnswer:
     """Metadata of a loaded model (Open Inference Protocol v2)."""
-    cards = [painter.card, await service.backend.segmenter_card()]
-    for is_painter, card in zip((True, False), cards, strict=True):
-        if card is not None and card.name == name:
-            return _model_answer(card, labels.ClassTable.from_plain(card.classes, source="model"), is_painter)
-    known = ", ".join(card.name for card in cards if card is not None)
-    raise Problem("not_found", f"No model is called {name!r}; loaded are {known}.")
+    found = await _models(service, painter)
+    for answer in found:
+        if answer.name == name:
+            return answer
+    raise Problem("not_found", f"No model is called {name!r}; loaded are {', '.join(one.name for one in found)}.")
 
 
 @router.get("/v2/models/{name}/ready", responses=_problems(404, 422, 503), tags=["health"])
@@ -271,6 +276,13 @@ async def model_ready(service: ServiceDep, painter: PainterDep, name: str) -> sc
     """200 when this model can answer."""
     await model(service, painter, name)
     return schema.ReadyAnswer(ready=True)
+
+
+async def _models(service: Service, painter: Painter) -> list[schema.ModelAnswer]:
+    found = [_model_answer(painter.card, painter.table, is_painter=True)]
+    if (card := await service.backend.segmenter_card()) is not None:
+        found.append(_model_answer(card, labels.ClassTable.from_plain(card.classes, source="model"), is_painter=False))
+    return found
 
 
 def _model_answer(card: ModelCard, table: labels.ClassTable, is_painter: bool) -> schema.ModelAnswer:

@@ -93,6 +93,10 @@ class ModelAnswer(BaseModel):
     parameters: ModelParameters
 
 
+class ModelsAnswer(BaseModel):
+    models: list[ModelAnswer]
+
+
 LabelMapFile = Annotated[
     UploadFile, File(description="Label map: PNG, 8-bit palette or grey ids, or RGB in the class colours.")
 ]

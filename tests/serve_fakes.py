@@ -1,4 +1,4 @@
-"""A backend without models: paints the class colours, shaded by the seed and the style. For the tests of the HTTP side."""
+"""A backend without models, for tests of the HTTP side: the class colours, shaded by seed and style."""
 
 from __future__ import annotations
 
@@ -45,5 +45,7 @@ class FakeBackend:
         return card("unet", self.size) if self.with_segmenter else None
 
     def _fail(self, only: str | None = None) -> None:
-        if self.problem is not None and (only is None or (isinstance(self.problem, Problem) and self.problem.code == only)):
+        if self.problem is not None and (
+            only is None or (isinstance(self.problem, Problem) and self.problem.code == only)
+        ):
             raise self.problem

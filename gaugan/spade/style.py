@@ -88,7 +88,7 @@ def encoder_input_size(image_size: tuple[int, int], wanted: int | None) -> int:
     return wanted or min(256, 1 << (min(image_size).bit_length() - 1))
 
 
-def load_style(uri: str, device: torch.device | str = "cpu", networks: Mapping[str, Mapping[str, Tensor]] | None = None) -> Style:
+def load_style(uri: str, device: torch.device | str = "cpu") -> Style:
     """The frozen style encoder of a `style_vae` (or `spade`) checkpoint or run.
 
     Raises UserError when the checkpoint has none, or when the encoder has collapsed: it tells pictures apart in fewer

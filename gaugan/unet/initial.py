@@ -44,7 +44,7 @@ def _load_unet(unet: UNet, uri: str, classes: ClassTable) -> None:
         raise UserError(f'initial {uri}: a checkpoint of system {saved.meta["system"]!r}, needed is one of "unet"')
     if saved.classes.hash != classes.hash:
         raise UserError(
-            f"initial {uri}: trained for the classes {', '.join(saved.classes.names)} ({saved.classes.hash}), the data has "
+            f"initial {uri}: its classes are {', '.join(saved.classes.names)} ({saved.classes.hash}), the data has "
             f"{', '.join(classes.names)} ({classes.hash}); start from a U-Net of the same class table"
         )
     try:

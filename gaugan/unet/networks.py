@@ -1,7 +1,7 @@
 """U-Nets that label portraits: a MobileNetV2 down path, skip connections and three up paths.
 
-Down path: Sandler et al. 2018, MobileNetV2 (arXiv 1801.04381), with torchvision's layers and parameter names, so that its
-ImageNet weights load. U-shape: Ronneberger et al. 2015 (arXiv 1505.04597). v1 works at 128 px with transposed
+Down path: Sandler et al. 2018, MobileNetV2 (arXiv 1801.04381), with torchvision's layers and parameter names, so that
+its ImageNet weights load. U-shape: Ronneberger et al. 2015 (arXiv 1505.04597). v1 works at 128 px with transposed
 convolutions and its answer is interpolated to the picture's size; v2 is the same at full size; v3 has upsampling and
 convolution in place of the transposed convolution, whose uneven overlap paints checkerboards (Odena et al. 2016,
 "Deconvolution and Checkerboard Artifacts").

@@ -1,7 +1,7 @@
 """The U-Net as a system: pictures in, label maps out; trained on annotated pairs.
 
-The recipe (AdamW, cosine learning rate, the first part of the run at half the size, averaged weights) is the one that was
-best on held-out annotated portraits; docs/results.md has the figures.
+The recipe (AdamW, cosine learning rate, the first part of the run at half the size, averaged weights) is the one that
+was best on held-out annotated portraits; docs/results.md has the figures.
 """
 
 import math
@@ -31,11 +31,12 @@ class UNetConfig:
     """A U-Net and how it is trained."""
 
     version: Literal["v1", "v2", "v3"] = "v3"
-    """v1: works at 128 px, answer interpolated; v2: full size, transposed convolutions; v3: upsampling + convolution."""
+    """v1: works at 128 px, answer interpolated; v2: full size, transposed convolution; v3: upsampling + convolution."""
     widths: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
     """Channels of the up path, coarsest first."""
     encoder_weights: str = "imagenet"
-    """Start of the down path: "imagenet" (torchvision's weights, downloaded once), "none" (random), or the URI of a MobileNetV2 state dict (.pth or .safetensors)."""
+    """First weights of the down path: "imagenet" (torchvision's, downloaded once), "none" (random), or the URI of a
+    MobileNetV2 state dict (.pth or .safetensors)."""
     initial: str = ""
     """URI of a U-Net checkpoint of the same version and classes to start from; encoder_weights is then not used."""
     learning_rate: float = 2e-3
@@ -45,7 +46,7 @@ class UNetConfig:
     warmup_steps: int = 100
     """Steps over which the learning rate grows from 0."""
     decay_steps: int = 0
-    """Steps after which the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
+    """Steps until the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
     half_size_share: float = 0.5
     """Share of decay_steps that is trained at half the image size, four times cheaper."""
     dice: float = 1.0

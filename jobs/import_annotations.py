@@ -1,0 +1,353 @@
+"""labelme annotations -> a dataset of annotated pairs.
+
+python jobs/import_annotations.py --annotations DATA --output DATASET --augment-to 3200
+
+DATA holds labelme JSON (versions 3 to 6) and its pictures, or sibling folders `labelme/` and `images/`. Everything is
+checked first; all problems are reported together and nothing is written until there are none. Beside the dataset:
+contact_sheet.png (picture, label map, overlay) to look at, report.json with notes and hidden shapes per file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import tyro
+
+from gaugan import annotations, images, labels, pairs, shapes, storage
+from gaugan.augment import augment_pair, preset
+from gaugan.config import UserError
+from jobs.command import STOP, JobConfig, begin, check_room, run
+
+MAX_REPORTED = 20
+SHEET_ROWS, SHEET_SIDE_PX = 12, 192
+BYTES_PER_PIXEL = 2
+"""Disk use of a stored pair, PNG picture and label map together; photographs at worst."""
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(JobConfig):
+    """Flags of jobs/import_annotations.py."""
+
+    annotations: str
+    """Folder (or s3:// prefix) with labelme JSON and its pictures, or with sibling folders labelme/ and images/."""
+    classes: str = ""
+    """Class table YAML; "" = the built-in portrait classes."""
+    map: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """Labels to rename, old=new, such as --map nose=face neck=skin; new is a class name or __ignore__."""
+    unknown: Literal["error", "ignore"] = "error"
+    """Labels that are no class: "error" refuses them, "ignore" makes their pixels 255, which no loss counts."""
+    z_order: str = ""
+    """Paint by class instead of list order, lowest first: background,clothes,skin,face,hair,mouth,eye."""
+    image_size: tuple[int, ...] = ()
+    """Crop centrally and resize to this: one number for a square, or height and width; empty = keep each size."""
+    held_out: float = 0.2
+    """Share of the source pictures that is kept for validation and never augmented."""
+    augment_to: int | None = None
+    """Number of training pairs to reach with augmented copies, such as 3200; None = no copies."""
+    augmentation: Literal["mild", "strong"] = "mild"
+    """How far the copies are changed (rotation, mirror, scale, shift, warp, colour)."""
+    tracking: str = "none"
+    """Not used by this job: it trains nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.held_out < 1.0:
+            raise UserError(f"--held-out {self.held_out}: expected a share from 0 up to, but not, 1")
+        if len(self.image_size) > 2 or any(side < 8 for side in self.image_size):
+            raise UserError(
+                f"--image-size {self.image_size}: expected one or two numbers (height, width) of at least 8"
+            )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the stored pairs; None = as annotated."""
+        return (self.image_size[0], self.image_size[-1]) if self.image_size else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How labels become ids."""
+
+    table: labels.ClassTable
+    name_to_id: dict[str, int]
+    z_order: list[int] | None
+    unknown_id: int | None
+
+
+@dataclass
+class Checked:
+    """What the first look at one JSON file found."""
+
+    path: str
+    uri: str
+    problems: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    picture_hash: str = ""
+    suffix: str = ".png"
+    size: tuple[int, int] = (0, 0)
+    num_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    """Pixels per class id."""
+    source_id: str = ""
+    split: str = ""
+
+    @property
+    def stem(self) -> str:
+        return self.path.removeprefix("labelme/").rsplit(".", 1)[0]
+
+
+def main(config: Config) -> dict[str, Any] | None:
+    """Checks everything, then writes the dataset; returns its manifest (None after --dry-run or a stop)."""
+    rules = read_rules(config)
+    if storage.exists(storage.join(config.output, "manifest.json")):
+        raise UserError(f"{config.output}: holds a dataset already; choose another --output or remove it first")
+    with ThreadPoolExecutor(config.num_workers * config.threads, initializer=_one_torch_thread) as pool:
+        checked = list(_ordered(pool, lambda entry: check(entry, config, rules), _find(config)))
+        _refuse_problems(checked, config, rules)
+        assign_splits(checked, config)
+        train = [item for item in checked if item.split == "train"]
+        num_copies = count_copies(config, len(train))
+        print(summary(checked, rules.table, num_copies), flush=True)
+        if config.dry_run:
+            return None
+        height, width = config.size or max(item.size for item in checked)
+        check_room(config.output, (len(checked) + num_copies) * height * width * BYTES_PER_PIXEL, "the dataset")
+        begin(config)
+        originals = [(item, 0) for item in checked]
+        copies = [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
+        return write_dataset(pool, originals + copies, config, rules)
+
+
+def read_rules(config: Config) -> Rules:
+    """The class table and how the labels of the files map to it."""
+    try:
+        table = labels.ClassTable.load(config.classes)
+    except OSError as error:
+        raise UserError(f"--classes {config.classes}: {error}") from error
+    renames = {}
+    for entry in (word for group in config.map for words in group for word in words.split(",")):
+        old, separator, new = entry.partition("=")
+        if not (old and separator and new):
+            raise UserError(f"--map {entry}: expected old=new, such as nose=face")
+        renames[old.strip()] = new.strip()
+    order = [name.strip() for name in config.z_order.split(",") if name.strip()]
+    wrong = [name for name in order if name not in table.ids]
+    if wrong:
+        raise UserError(f"--z-order: {wrong[0]!r} is no class; choose from {', '.join(table.names)}")
+    unknown_id = labels.IGNORE if config.unknown == "ignore" else None
+    name_to_id = shapes.class_ids(table, renames)
+    return Rules(table, name_to_id, [table.ids[name] for name in order] or None, unknown_id)
+
+
+def check(entry: storage.Entry, config: Config, rules: Rules) -> Checked:
+    """Reads and paints one file, keeping only numbers and complaints."""
+    found = Checked(path=entry.path, uri=entry.uri)
+    problems: list[str] = []
+    try:
+        annotation = annotations.read_labelme(entry.uri, config.annotations)
+        if rules.unknown_id is None:
+            found.unknown = tuple(annotations.unknown_labels(annotation, rules.name_to_id))
+        image, note = annotations.read_picture(annotation)
+        found.size, found.notes = (image.shape[0], image.shape[1]), [note] if note else []
+        found.picture_hash = hashlib.sha256(image.tobytes()).hexdigest()
+        painting = annotations.paint_annotation(
+            annotation, rules.name_to_id, rules.z_order, size=found.size, unknown_id=labels.IGNORE
+        )
+        found.num_pixels = np.bincount(painting.label_map.ravel(), minlength=256)
+        found.notes += [f"hidden: {shape.label} ({shape.kind}) has no visible pixel" for shape in painting.hidden]
+        found.notes += ["AI prompt points are not painted"] * any(s.kind == "points" for s in annotation.shapes)
+        found.notes += ["no shapes: all background"] * (not annotation.shapes)
+    except annotations.AnnotationError as error:
+        problems += error.problems
+    found.problems = tuple(problems)
+    return found
+
+
+def assign_splits(checked: list[Checked], config: Config) -> None:
+    """Sets source_id and split; files whose pictures have equal pixels share a source, so copies never cross the split."""
+    first: dict[str, Checked] = {}
+    for item in checked:
+        source = first.setdefault(item.picture_hash, item)
+        item.source_id = source.stem
+        if source is not item:
+            item.notes.append(f"same picture as {source.path}")
+    split = pairs.split_by_source([item.source_id for item in checked], config.held_out, config.seed)
+    for item in checked:
+        item.split = split[item.source_id]
+
+
+def count_copies(config: Config, num_train: int) -> int:
+    """How many augmented copies bring the training split to --augment-to."""
+    if config.augment_to is None:
+        return 0
+    if config.augment_to < num_train:
+        raise UserError(
+            f"--augment-to {config.augment_to}: the training split has {num_train} pairs already; give more, or leave it out"
+        )
+    return config.augment_to - num_train
+
+
+def write_dataset(
+    pool: ThreadPoolExecutor, rows: list[tuple[Checked, int]], config: Config, rules: Rules
+) -> dict[str, Any] | None:
+    """Writes rows of (source, copy number; 0 = the original), sheet and report; the manifest comes last."""
+    writer = pairs.PairsWriter(config.output, rules.table)
+    originals = [item for item, copy in rows if copy == 0]
+    picked = _spread(range(len(originals)), SHEET_ROWS) + _spread(range(len(originals), len(rows)), SHEET_ROWS // 2)
+    sheet: list[np.ndarray] = []
+    made = _ordered(pool, lambda row: make_pair(*row, config, rules), rows)
+    for place, (pair, image, label_map) in enumerate(made):
+        if STOP():
+            storage.remove(storage.join(config.output, "pairs"))
+            return None
+        writer.add(pair)
+        if place in picked:
+            sheet += sheet_row(image, label_map, rules.table)
+    storage.write_bytes(
+        storage.join(config.output, "contact_sheet.png"), images.encode_png(images.grid(sheet, columns=6))
+    )
+    notes = {item.path: item.notes for item in originals if item.notes}
+    storage.write_json(
+        storage.join(config.output, "report.json"), {"class_shares": shares(originals, rules.table), "notes": notes}
+    )
+    manifest = writer.finish(
+        {
+            "made_by": "import_annotations",
+            "seed": config.seed,
+            "class_shares": shares(originals, rules.table),
+            "augmentation": asdict(preset(config.augmentation)) if config.augment_to else None,
+        }
+    )
+    print(f"dataset: {config.output}\nlook at: {storage.join(config.output, 'contact_sheet.png')}", flush=True)
+    return manifest
+
+
+def make_pair(item: Checked, copy: int, config: Config, rules: Rules) -> tuple[pairs.Pair, np.ndarray, np.ndarray]:
+    """One row of the dataset, and its pixels. Copy k of a source is a pure function of (seed, source, k)."""
+    annotation = annotations.read_labelme(item.uri, config.annotations)
+    image, _ = annotations.read_picture(annotation)
+    size = (image.shape[0], image.shape[1])
+    label_map = annotations.rasterise(
+        annotation, rules.name_to_id, rules.z_order, size=size, unknown_id=rules.unknown_id
+    )
+    if config.size:
+        image, label_map = images.fit_pair(image, label_map, config.size)
+    origin: dict[str, Any] = {"labels": "annotated", "file": item.path}
+    if copy:
+        rng = np.random.default_rng([config.seed, copy, *hashlib.sha256(item.stem.encode()).digest()[:8]])
+        image, label_map = augment_pair(image, label_map, preset(config.augmentation), rng)
+        origin |= {"augmentation": config.augmentation, "copy": copy, "seed": config.seed}
+    pair = pairs.Pair(
+        id=f"{item.stem}~{copy:04d}.png" if copy else f"{item.stem}.png",
+        image=images.encode_png(image),
+        label_map=labels.encode_label_map(label_map, rules.table),
+        width=image.shape[1],
+        height=image.shape[0],
+        split=item.split,
+        source_id=item.source_id,
+        provenance=pairs.provenance(**origin),
+    )
+    return pair, image, label_map
+
+
+def shares(checked: Iterable[Checked], table: labels.ClassTable) -> dict[str, float]:
+    """Class name -> share of all pixels, ignored ones last and only if there are any."""
+    total = np.sum([item.num_pixels for item in checked], axis=0)
+    found = {name: round(float(total[number] / total.sum()), 6) for name, number in table.ids.items()}
+    return found | ({"ignore": round(float(total[labels.IGNORE] / total.sum()), 6)} if total[labels.IGNORE] else {})
+
+
+def summary(checked: list[Checked], table: labels.ClassTable, num_copies: int) -> str:
+    """What was found, as a table for people, with warnings."""
+    splits = Counter(item.split for item in checked)
+    lines = [
+        f"{len(checked)} annotated pictures: {splits['train']} for training (+ {num_copies} augmented), "
+        f"{splits['held_out']} held out; classes {table.name} ({table.hash})",
+        f"  {'class':<16}{'pixels':>9}{'pictures':>10}",
+    ]
+    for name, share in shares(checked, table).items():
+        number = table.ids.get(name, labels.IGNORE)
+        lines.append(f"  {name:<16}{100 * share:>7.2f} %{sum(bool(item.num_pixels[number]) for item in checked):>10}")
+    for split in splits:
+        seen = np.sum([item.num_pixels for item in checked if item.split == split], axis=0)
+        missing = [name for name, number in table.ids.items() if not seen[number]]
+        if missing:
+            lines.append(f"warning: no pixel of {', '.join(missing)} in the {split} split")
+    hidden = [f"{item.path}: {note}" for item in checked for note in item.notes]
+    lines += [f"note: {note}" for note in hidden[:MAX_REPORTED]]
+    lines += [f"note: ... and {len(hidden) - MAX_REPORTED} more in report.json"] * (len(hidden) > MAX_REPORTED)
+    return "\n".join(lines)
+
+
+def sheet_row(image: np.ndarray, label_map: np.ndarray, table: labels.ClassTable) -> list[np.ndarray]:
+    """Picture, label map and overlay as three squares of SHEET_SIDE_PX; the whole picture shows, on white."""
+    scale = SHEET_SIDE_PX / max(label_map.shape)
+    size = (max(1, round(label_map.shape[0] * scale)), max(1, round(label_map.shape[1] * scale)))
+    picture = images.resize_image(image, size)
+    colours = labels.colourise(images.resize_label_map(label_map, size), table)
+    overlay = (picture.astype(np.uint16) + colours) // 2
+    squares = []
+    for content in (picture, colours, overlay):
+        square = np.full((SHEET_SIDE_PX, SHEET_SIDE_PX, 3), 255, dtype=np.uint8)
+        square[: size[0], : size[1]] = content
+        squares.append(square)
+    return squares
+
+
+def _find(config: Config) -> list[storage.Entry]:
+    if not storage.is_folder(config.annotations):
+        raise UserError(f"--annotations {config.annotations}: no such folder")
+    below_output = config.output.rstrip("/") + "/"
+    entries = [e for e in annotations.find_annotations(config.annotations) if not e.uri.startswith(below_output)]
+    if not entries:
+        raise UserError(f"--annotations {config.annotations}: no .json file in it; expected labelme JSON and pictures")
+    return entries
+
+
+def _refuse_problems(checked: list[Checked], config: Config, rules: Rules) -> None:
+    """Raises one UserError with all problems of the folder: unknown labels gathered by label, then file by file."""
+    num_shapes = Counter(label for item in checked for label in item.unknown)
+    problems = []
+    for label, count in num_shapes.most_common():
+        files = [item.path for item in checked if label in item.unknown]
+        problems.append(
+            f"label {label!r} is no class: {count} shapes in {len(files)} files, first {files[0]}; rename it with "
+            f"--map {shlex.quote(label)}=CLASS, or give --unknown ignore"
+        )
+    problems += [problem for item in checked for problem in item.problems]
+    if not problems:
+        return
+    lines = [f"{len(problems)} problems in {config.annotations}; nothing was written", *problems[:MAX_REPORTED]]
+    lines += [f"... and {len(problems) - MAX_REPORTED} more"] * (len(problems) > MAX_REPORTED)
+    lines += [f"the classes are {', '.join(rules.table.names)}"] * bool(num_shapes)
+    raise UserError("\n  ".join(lines))
+
+
+def _ordered(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
+    """Results in order, with no more than a few items per thread in flight, so that memory stays bounded."""
+    window = 8 * pool._max_workers
+    for start in range(0, len(items), window):
+        yield from pool.map(function, items[start : start + window])
+
+
+def _spread(places: range, count: int) -> list[int]:
+    """Up to `count` members, evenly spaced."""
+    return [places[len(places) * k // min(count, len(places))] for k in range(min(count, len(places)))]
+
+
+def _one_torch_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # the pool's threads share the cores already
+
+
+if __name__ == "__main__":
+    run(main, Config)

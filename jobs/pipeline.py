@@ -1,0 +1,152 @@
+"""The whole road in one command: annotations and pictures in, a painter and a report out.
+
+    python jobs/pipeline.py --annotations DIR --images DIR --output DIR     (without the first two: the built-in sample)
+
+Every step is the same job that can be run alone, with its own folder below OUTPUT and its own config.yaml. The same command
+again continues: finished steps are not done again. Last comes a table of what was measured and where the results are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gaugan import storage
+from gaugan.config import UserError
+from gaugan.progress import duration
+from jobs.command import STOP, JobConfig, begin, check_memory, check_room, run
+
+ROOM_BYTES = 2 * 2**30
+MEMORY_BYTES = 3 * 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig(JobConfig):
+    """Flags of jobs/pipeline.py; the defaults are the demo: minutes on two cores."""
+
+    annotations: str = ""
+    """Folder with labelme annotations; "" = portraits drawn by the built-in sample."""
+    images: str = ""
+    """Folder with pictures to label; "" = the built-in sample."""
+    sample_annotated: int = 120
+    """Built-in sample: annotated portraits."""
+    sample_pictures: int = 600
+    """Built-in sample: portraits without labels."""
+    held_out: float = 0.2
+    """Share of the annotated source pictures kept for measuring."""
+    augment_to: int = 400
+    """Annotated training pairs after augmentation."""
+    unet_image_size: tuple[int, ...] = (128,)
+    """Size at which the segmenters work."""
+    unet_steps: int = 260
+    """Steps of the U-Net that labels."""
+    judge_steps: int = 160
+    """Steps of the second U-Net, the one that judges paintings."""
+    image_size: tuple[int, ...] = (64,)
+    """Size of the paintings."""
+    encoder_steps: int = 250
+    """Steps of the style encoder."""
+    sweep_trials: int = 4
+    """Trials over the loss weights; 0 = none."""
+    sweep_steps: int = 40
+    """Steps of each trial."""
+    gan_steps: int = 700
+    """Steps of the painter."""
+    ngf: int = 16
+    """Width of the painter."""
+    batch_size: int = 16
+    """Pictures per step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.annotations) != bool(self.images):
+            raise UserError("--annotations and --images belong together: give both, or neither for the built-in sample")
+
+
+@dataclass
+class Road:
+    """The steps done so far and what they found."""
+
+    config: PipelineConfig
+    total: int
+    number: int = 0
+    table: list[tuple[str, str, str]] = field(default_factory=list)
+    """(step, what was measured, time)."""
+
+    def folder(self, name: str) -> str:
+        return storage.join(self.config.output, name)
+
+    def step(self, name: str, do: Callable[[], str]) -> None:
+        """Runs one step (unless a stop was asked for) and notes what it says."""
+        if STOP():
+            return
+        self.number += 1
+        print(f"\n[{self.number}/{self.total}] {name}", flush=True)
+        start = time.monotonic()
+        measured = do()
+        self.table.append((name, measured, duration(time.monotonic() - start)))
+
+    def flags(self, name: str, **values: Any) -> dict[str, Any]:
+        """The shared flags for a step that writes to the folder `name`."""
+        own = self.config
+        tracking = own.tracking or ("" if not storage.is_local(own.output) else f"sqlite:///{own.output}/mlflow.db")
+        shared = {"seed": own.seed, "tracking": tracking, "num_workers": own.num_workers, "use_gpu": own.use_gpu}
+        return {**shared, "cpus_per_worker": own.cpus_per_worker, "output": self.folder(name), **values}
+
+
+def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
+    """Runs all steps; returns the table."""
+    from jobs import pipeline_steps as steps
+
+    if config.dry_run:
+        return []
+    check_room(config.output, ROOM_BYTES, "the whole run")
+    check_memory(MEMORY_BYTES, "--batch-size or --image-size")
+    begin(config)
+    plan: list[tuple[str, Callable[[Road], str]]] = [
+        ("import_annotations", steps.import_annotations),
+        ("train_unet", steps.train_unet),
+        ("train_unet (judge)", steps.train_judge),
+        ("label_dataset", steps.label_dataset),
+        ("train_encoder", steps.train_encoder),
+        ("train_gaugan", steps.train_gaugan),
+        ("evaluate", steps.evaluate),
+    ]
+    if config.sweep_trials:
+        plan.insert(5, ("tune/sweep", steps.sweep))
+    if not config.annotations:
+        plan.insert(0, ("draw the built-in sample", steps.draw_sample))
+        config = dataclasses.replace(
+            config,
+            annotations=storage.join(config.output, "sample", "annotated"),
+            images=storage.join(config.output, "sample", "images"),
+        )
+    road = Road(config, len(plan))
+    start = time.monotonic()
+    for name, do in plan:
+        road.step(name, lambda do=do: do(road))  # type: ignore[misc]
+    if not STOP():
+        finish(road, time.monotonic() - start)
+    return road.table
+
+
+def finish(road: Road, seconds: float) -> None:
+    """Writes the report page and prints the table and the paths."""
+    from jobs.pipeline_report import write_report
+
+    page = write_report(road.config.output, road.table)
+    width = max(len(name) for name, _, _ in road.table)
+    print(f"\nDone in {duration(seconds)}. What was measured:")
+    for name, measured, took in road.table:
+        print(f"  {name:<{width}}  {took:>7}  {measured}")
+    print(f"\nreport page    {page}")
+    print(f"trained model  {road.folder('gaugan')}")
+    print(f"segmenter      {road.folder('unet')}")
+    print(f"paint with it  python -m serve --model {road.folder('gaugan')} --segmenter {road.folder('unet')}", flush=True)
+
+
+if __name__ == "__main__":
+    run(main, PipelineConfig)

@@ -1,0 +1,152 @@
+"""The steps of jobs/pipeline.py: each builds the config of one job, runs it, and says in a few words what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gaugan import storage
+from gaugan.config import UserError
+from jobs.pipeline import Road
+
+
+def draw_sample(road: Road) -> str:
+    """Portraits with exact labels as labelme would leave them, and more without labels."""
+    from gaugan.portraits import write_annotated, write_pictures
+
+    own = road.config
+    size = max(own.unet_image_size)
+    if not storage.exists(road.folder("sample/done.json")):
+        write_annotated(own.annotations, own.sample_annotated, size, own.seed)
+        write_pictures(own.images, own.sample_pictures, size, own.seed + 1_000_000)
+        storage.write_json(road.folder("sample/done.json"), {"size": size, "seed": own.seed})
+    return f"{own.sample_annotated} annotated, {own.sample_pictures} without labels, {size} px"
+
+
+def import_annotations(road: Road) -> str:
+    """labelme -> annotated pairs."""
+    from jobs import import_annotations as job
+
+    own = road.config
+    if not storage.exists(road.folder("annotated/manifest.json")):
+        flags = road.flags("annotated", annotations=own.annotations, held_out=own.held_out, augment_to=own.augment_to)
+        job.main(job.Config(**{**flags, "tracking": "none"}))
+    splits = storage.read_json(road.folder("annotated/manifest.json"))["splits"]
+    return f"{splits['train']} training pairs (with augmented copies), {splits['held_out']} held out"
+
+
+def train_unet(road: Road) -> str:
+    """The U-Net that labels."""
+    return _train_unet(road, "unet", road.config.unet_steps, "v3", 0)
+
+
+def train_judge(road: Road) -> str:
+    """Another U-Net (version, seed), so that paintings are not judged by the one that made their labels."""
+    return _train_unet(road, "judge", road.config.judge_steps, "v2", 1)
+
+
+def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: int) -> str:
+    from gaugan.unet.config import UNetConfig
+    from jobs import train_unet as job
+
+    own = road.config
+    result = job.main(
+        job.TrainUNet(
+            **{**road.flags(name), "seed": own.seed + seed_offset},
+            input=road.folder("annotated"),
+            image_size=own.unet_image_size,
+            batch_size=own.batch_size,
+            steps=steps,
+            report_every=20,
+            evaluate_every=max(steps // 2, 1),
+            sample_every=steps,
+            save_every=max(steps // 2, 1),
+            unet=UNetConfig(version=version, encoder_weights="none"),
+        )
+    )
+    best = result["best"]["metrics"]
+    shown = "  ".join(f"{key} {best[key]:.2f}" for key in ("iou/eye", "iou/mouth") if key in best)
+    return f"held-out mIoU {best['miou']:.3f}  {shown}"
+
+
+def label_dataset(road: Road) -> str:
+    """The U-Net labels every picture."""
+    from jobs import label_dataset as job
+
+    stats = job.main(job.Config(**road.flags("labelled", input=road.config.images, model=road.folder("unet"))))
+    return f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"
+
+
+def train_encoder(road: Road) -> str:
+    """The style encoder, a VAE."""
+    from gaugan.spade.config import StyleVAEConfig
+    from jobs import train_encoder as job
+
+    own = road.config
+    result = job.main(
+        job.TrainEncoder(
+            **road.flags("encoder"),
+            **_painting(road, own.encoder_steps),
+            vae=StyleVAEConfig(nef=own.ngf),
+        )
+    )
+    metrics = result["best"]["metrics"]
+    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+
+
+def _painting(road: Road, steps: int) -> dict[str, Any]:
+    own = road.config
+    return {
+        "input": road.folder("labelled"),
+        "image_size": own.image_size,
+        "batch_size": own.batch_size,
+        "steps": steps,
+        "report_every": 25,
+        "evaluate_every": steps,
+        "evaluate_limit": 64,
+        "sample_every": max(steps // 4, 1),
+        "save_every": max(steps // 4, 1),
+    }
+
+
+def _gaugan_config(road: Road, name: str, steps: int) -> Any:
+    from gaugan.spade.config import SpadeConfig
+    from jobs.train_gaugan import TrainGauGAN
+
+    own = road.config
+    spade = SpadeConfig(
+        encoder=road.folder("encoder"),
+        features=f"unet:{road.folder('unet')}",
+        judge=road.folder("judge"),
+        ngf=own.ngf,
+        ndf=2 * own.ngf,
+    )
+    return TrainGauGAN(**road.flags(name), **_painting(road, steps), spade=spade)
+
+
+def sweep(road: Road) -> str:
+    """A few short trials over the loss weights."""
+    raise UserError("not wired yet")
+
+
+def train_gaugan(road: Road) -> str:
+    """The painter."""
+    from jobs import train_gaugan as job
+
+    result = job.main(_gaugan_config(road, "gaugan", road.config.gan_steps))
+    metrics = result["best"]["metrics"]
+    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+
+
+def evaluate(road: Road) -> str:
+    """Paintings of held-out label maps, measured."""
+    from jobs import evaluate as job
+
+    metrics = job.main(
+        job.Config(
+            **road.flags("evaluation"),
+            model=road.folder("gaugan"),
+            input=road.folder("labelled"),
+            judge=road.folder("judge"),
+        )
+    )
+    return str(metrics)

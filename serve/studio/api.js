@@ -1,0 +1,64 @@
+// The server, as functions. Every failure is an ApiError with the server's stable `code` ("offline" when unreachable).
+
+export class ApiError extends Error {
+  constructor(code, detail, retryAfterSeconds = 0) {
+    super(detail);
+    this.code = code;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("offline", "The server can't be reached.");
+  }
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  const detail = problem.detail ?? `The server answered ${answer.status}.`;
+  throw new ApiError(problem.code ?? "internal", detail, Number(answer.headers.get("Retry-After") ?? 0));
+}
+
+async function askJson(path) {
+  return (await ask(path)).json();
+}
+
+function form(fields) {
+  const data = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== null && value !== undefined) data.append(name, value);
+  }
+  return { method: "POST", body: data };
+}
+
+export const readClasses = () => askJson("/v1/classes");
+export const readModels = async () => (await askJson("/v2/models")).models;
+export const readTemplates = async () => (await askJson("/v1/templates")).templates;
+export const readStyles = async () => (await askJson("/v1/styles")).styles;
+export const readBlob = async (path) => (await ask(path)).blob();
+
+// -> {blob, seed, model}
+export async function paint({ labelMap, seed, style, styleId, signal }) {
+  const fields = { label_map: labelMap, seed: String(seed), style, style_id: styleId };
+  const answer = await ask("/v1/paint", { ...form(fields), signal });
+  return { blob: await answer.blob(), seed: Number(answer.headers.get("X-Seed")), model: answer.headers.get("X-Model") };
+}
+
+// A portrait -> {blob, confidence}: its label map at the generator's size.
+export async function segment(picture) {
+  const answer = await ask("/v1/segment", form({ image: picture, fit: "paint" }));
+  return { blob: await answer.blob(), confidence: Number(answer.headers.get("X-Confidence")) };
+}
+
+// Any label map that the server reads -> {blob, resized}: indexed PNG at the generator's size.
+export async function readLabelMap(file) {
+  try {
+    return { blob: await (await ask("/v1/label-map", form({ label_map: file }))).blob(), resized: false };
+  } catch (error) {
+    if (error.code !== "wrong_size") throw error;
+  }
+  return { blob: await (await ask("/v1/label-map", form({ label_map: file, resize: "nearest" }))).blob(), resized: true };
+}
