@@ -1,7 +1,8 @@
 """Configuration: frozen dataclasses <-> YAML <-> command-line flags, through one parser (tyro).
 
-The sentence under a field of a config dataclass is its --help text. A run is described by one such object; its resolved
-YAML is saved beside the result and can be given back with `--config`.
+The sentence under a field of a config dataclass is its --help text. A run is described by one such object; its
+resolved YAML is saved beside the result and can be given back with `--config`. Fields of nested dataclasses are flags
+without a prefix (`--learning-rate`), so names must differ within one job.
 """
 
 from __future__ import annotations
@@ -37,21 +38,16 @@ def to_plain(config: Any) -> Any:
 def from_plain(cls: type[Config], data: Mapping[str, Any], source: str = "config") -> Config:
     """The inverse of `to_plain`.
 
-    Raises UserError naming `source` and the field when a field is unknown (with the closest known names), missing, or of
-    another type than the dataclass says.
+    Raises UserError naming `source` and the field when a field is unknown (with the closest known names), missing, or
+    of another type than the dataclass says.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if not isinstance(data, Mapping):
-        raise UserError(f"{source}: expected fields of {cls.__name__}, found {type(data).__name__} {data!r}")
-    for name in data:
-        if name not in fields:
-            close = difflib.get_close_matches(str(name), fields, n=3) or sorted(fields)
-            raise UserError(f"{source}: unknown field {name!r}; did you mean {', '.join(close)}?")
-    values = {name: _convert(hints[name], value, f"{source}: {name}") for name, value in data.items()}
+    values = _field_values(cls, data, source)
+    missing = [field.name for field in _fields(cls) if field.name not in values and not _has_default(field)]
+    if missing:
+        raise UserError(f"{source}: {', '.join(missing)} of {cls.__name__} must be given")
     try:
         return cls(**values)
-    except TypeError as error:
+    except ValueError as error:
         raise UserError(f"{source}: {error}") from error
 
 
@@ -63,9 +59,10 @@ def to_yaml(config: Any) -> str:
 def replace_path(config: Config, path: str, value: Any) -> Config:
     """A copy of `config` with the field at the dotted `path` (such as "spade.lambda_feat") set to `value`."""
     head, _, rest = path.partition(".")
-    if head not in {field.name for field in dataclasses.fields(config)}:  # type: ignore[arg-type]
-        names = ", ".join(field.name for field in dataclasses.fields(config))  # type: ignore[arg-type]
-        raise UserError(f"{path!r}: {type(config).__name__} has no field {head!r}; it has {names}")
+    names = [field.name for field in _fields(type(config))] if dataclasses.is_dataclass(config) else []
+    if head not in names:
+        kinds = ", ".join(names) or "no fields at all"
+        raise UserError(f"{path!r}: {type(config).__name__} has no field {head!r}; it has {kinds}")
     if rest:
         value = replace_path(getattr(config, head), rest, value)
     else:
@@ -83,8 +80,9 @@ def parse(cls: type[Config], argv: Sequence[str] | None = None, description: str
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         default, arguments = _default_from_file(cls, arguments)
-        extra = {} if default is None else {"default": default}
-        return tyro.cli(cls, args=arguments, description=_with_config_hint(description), **extra)
+        options: dict[str, Any] = {} if default is None else {"default": default}
+        options["config"] = (tyro.conf.OmitArgPrefixes,)
+        return tyro.cli(cls, args=arguments, description=_with_config_hint(description), **options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -96,21 +94,66 @@ def _with_config_hint(description: str) -> str:
 
 def _default_from_file(cls: type[Config], arguments: list[str]) -> tuple[Config | None, list[str]]:
     """Takes `--config FILE` out of the arguments and loads it."""
+    uris, rest = [], []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            uris.append(next(words, ""))
+        elif word.startswith("--config="):
+            uris.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if not uris:
+        return None, arguments
+    if len(uris) > 1 or not uris[0]:
+        raise UserError("--config: expects one file, given once")
+    return _load_default(cls, uris[0]), rest
+
+
+def _load_default(cls: type[Config], uri: str) -> Config:
+    """The object that a YAML file describes; a required field may be absent, it then stays a required flag.
+
+    Built without the class's own checks: they see the final values, after the flags.
+    """
+    import tyro
+
     from gaugan import storage
 
-    for place, word in enumerate(arguments):
-        if word != "--config" and not word.startswith("--config="):
-            continue
-        if word == "--config" and place + 1 == len(arguments):
-            raise UserError("--config: expects a file")
-        uri = arguments[place + 1] if word == "--config" else word.partition("=")[2]
-        rest = arguments[:place] + arguments[place + (2 if word == "--config" else 1) :]
-        try:
-            data = yaml.safe_load(storage.read_text(uri))
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"--config {uri}: {error}") from error
-        return from_plain(cls, data or {}, source=f"--config {uri}"), rest
-    return None, arguments
+    source = f"--config {uri}"
+    try:
+        values = _field_values(cls, yaml.safe_load(storage.read_text(uri)) or {}, source)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{source}: {error}") from error
+    default = object.__new__(cls)
+    for field in _fields(cls):
+        value = values.get(field.name, _default(field) if _has_default(field) else tyro.MISSING)
+        object.__setattr__(default, field.name, value)
+    return default
+
+
+def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _field_values(cls: type, data: Any, source: str) -> dict[str, Any]:
+    """Plain data -> checked and converted values of the fields that it names."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{source}: expected fields of {cls.__name__}, found {type(data).__name__} {data!r}")
+    names = [field.name for field in _fields(cls)]
+    for name in data:
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=3) or sorted(names)
+            raise UserError(f"{source}: unknown field {name!r}; did you mean {', '.join(close)}?")
+    hints = typing.get_type_hints(cls)
+    return {name: _convert(hints[name], value, f"{source}: {name}") for name, value in data.items()}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -121,12 +164,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if origin is Literal:
-        if value not in get_args(hint):
+        if not any(value == allowed and type(value) is type(allowed) for allowed in get_args(hint)):
             raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, get_args(hint)))}")
         return value
     if origin in (tuple, list):
         return _convert_sequence(hint, origin, value, where)
-    if origin in (dict, Mapping):
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: expected named values, found {value!r}")
         return dict(value)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_plain(hint, value, where)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights, measured in images so that batch size doesn't change its meaning."""
+"""Exponential moving average of a network's weights, measured in images: batch size doesn't change its meaning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 class Ema:
     """Keeps `network`, a copy whose parameters trail those of the source.
 
-    After `half_life_images` training images the weight of an old value has halved: beta = 0.5 ^ (batch / half_life), as in
-    Karras et al. 2020 (arXiv:2006.06676). Early on the half-life is capped at `ramp_up` of the images seen so far, so that
-    the random start is forgotten. Buffers (running statistics, u and v of spectral norm) are copied, not averaged.
+    After `half_life_images` training images the weight of an old value has halved: beta = 0.5 ^ (batch / half_life),
+    as in Karras et al. 2020 (arXiv:2006.06676). Early on the half-life is capped at `ramp_up` of the images seen so far,
+    so that the random start is forgotten. Buffers (running statistics, u and v of spectral norm) are copied, not averaged.
     """
 
     def __init__(self, source: nn.Module, half_life_images: float, ramp_up: float = 0.05) -> None:

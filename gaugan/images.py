@@ -20,9 +20,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MAX_PIXELS = 100_000_000
 MAGIC = {
-    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP", b"GIF8": "GIF",
-    b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"BM": "BMP", b"%!PS": "EPS", b"%PDF": "PDF",
-    b"<svg": "SVG", b"<?xml": "SVG", b"\x00\x00\x01\x00": "ICO", b"8BPS": "PSD", b"P6": "PPM", b"P5": "PPM",
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF",
+    b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"II+\x00": "TIFF", b"MM\x00+": "TIFF", b"BM": "BMP",
+    b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "SVG",
+    b"\x00\x00\x01\x00": "ICO", b"8BPS": "PSD", b"P6": "PPM", b"P5": "PPM",
 }  # fmt: skip
 
 
@@ -38,7 +39,9 @@ class ImageError(ValueError):
         self.message = message
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, min_side: int = 1) -> np.ndarray:
+def decode_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, min_side: int = 1
+) -> np.ndarray:
     """File bytes -> uint8 (H, W, 3) RGB, upright (EXIF), alpha on white, 16 bit scaled to 8. Raises ImageError."""
     return decode_image_with_note(data, max_pixels, formats, min_side)[0]
 
@@ -47,12 +50,8 @@ def decode_image_with_note(
     data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, min_side: int = 1
 ) -> tuple[np.ndarray, str]:
     """As `decode_image`, and a note: "animated" when only the first of several frames was read, else ""."""
-    from PIL import ImageOps
-
-    picture = _open(data, formats)
+    picture = open_picture(data, max_pixels, formats)
     width, height = picture.size
-    if width * height > max_pixels:
-        raise ImageError("too_large", f"{width}x{height} = {width * height} pixels; at most {max_pixels} are allowed")
     if min(width, height) < min_side:
         raise ImageError("too_small", f"{width}x{height} pixels; each side needs at least {min_side}")
     try:
@@ -60,12 +59,11 @@ def decode_image_with_note(
             warnings.simplefilter("ignore")
             note = "animated" if getattr(picture, "is_animated", False) else ""
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(_to_rgb(upright or picture)), note
+            return np.array(_to_rgb(_upright(picture))), note
     except MemoryError:
         raise
     except Exception as error:
-        code = "truncated" if "truncated" in str(error).lower() or isinstance(error, EOFError) else "corrupt"
+        code = "truncated" if _is_cut_short(data, error) else "corrupt"
         raise ImageError(code, f"{picture.format} data can't be decoded: {error}") from error
 
 
@@ -73,11 +71,25 @@ def read_size(data: bytes, formats: tuple[str, ...] = FORMATS) -> tuple[int, int
     """(height, width) of the upright picture from the header alone. Raises ImageError."""
     picture = _open(data, formats)
     width, height = picture.size
-    try:
-        sideways = picture.getexif().get(0x0112, 1) >= 5
-    except Exception:
-        sideways = False
-    return (width, height) if sideways else (height, width)
+    return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
+def file_kind(data: bytes) -> str:
+    """What the first bytes say: PNG, JPEG, WEBP, GIF, TIFF ..., or "" when they say nothing."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return "AVIF or HEIC"
+    return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "")
+
+
+def open_picture(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
+    """A picture of which only the header was read, within the limits. Raises ImageError."""
+    picture = _open(data, formats)
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError("too_large", f"{width}x{height} = {width * height} pixels; at most {max_pixels} are allowed")
+    return picture
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -85,9 +97,9 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
     if not data:
         raise ImageError("empty", "the file has 0 bytes")
-    guess = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "")
-    if guess and guess not in formats:
-        raise ImageError("unsupported_format", f"{guess} files are not read; allowed are {', '.join(formats)}")
+    kind, allowed = file_kind(data), ", ".join(formats)
+    if kind and kind not in formats:
+        raise ImageError("unsupported_format", f"{kind} files are not read; allowed are {allowed}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of big pictures; our own cap decides
@@ -95,18 +107,44 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError("too_large", str(error)) from error
     except Exception as error:
-        if guess:
-            raise ImageError("corrupt", f"begins like a {guess} file but can't be opened: {error}") from error
-        raise ImageError("not_an_image", f"no picture of a known format ({', '.join(formats)})") from error
+        if not kind:
+            raise ImageError("not_an_image", f"no picture of a known format ({allowed})") from error
+        code = "truncated" if _is_cut_short(data, error) else "corrupt"
+        raise ImageError(code, f"begins like a {kind} file but can't be opened: {error}") from error
+
+
+def _is_cut_short(data: bytes, error: Exception) -> bool:
+    if file_kind(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        return True
+    return isinstance(error, EOFError) or "truncated" in str(error).lower()
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 when there is none or the EXIF data is damaged (the pixels may be fine)."""
+    try:
+        return int(picture.getexif().get(0x0112, 1))
+    except Exception:
+        return 1
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned and mirrored as EXIF says. (Pillow's exif_transpose also rewrites the EXIF data: it fails on odd ones.)"""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+    }  # fmt: skip
+    turn = turns.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """Any Pillow mode -> RGB: 16 bit is scaled (Pillow's own convert clips), transparency is laid on white."""
     from PIL import Image
 
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.array(picture).astype(np.int64)
-        picture = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray(np.clip(np.array(picture) >> 8, 0, 255).astype(np.uint8))
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))

@@ -18,8 +18,10 @@ from gaugan.config import UserError
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 IGNORE = 255
+IGNORE_COLOUR = (224, 224, 192)
 MAX_CLASSES = 255
 NEAR_COLOUR = 8
 """Largest difference per channel at which a colour still counts as a palette colour (colour profiles, farbling)."""
@@ -50,7 +52,10 @@ class ClassTable:
             raise UserError(f"class table {self.name!r}: {len(self.names)} classes, allowed are 1 to {MAX_CLASSES}")
         if len(self.colours) != len(self.names):
             raise UserError(f"class table {self.name!r}: {len(self.names)} names but {len(self.colours)} colours")
-        for kind, values in (("name", self.names), ("colour", self.colours)):
+        for colour in self.colours:
+            if not all(0 <= channel <= 255 for channel in colour):
+                raise UserError(f"class table {self.name!r}: colour {colour}: channels are 0 to 255")
+        for kind, values in (("name", self.names), ("colour", (*self.colours, IGNORE_COLOUR))):
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
                 raise UserError(f"class table {self.name!r}: {kind} {repeated[0]} stands twice; each must be unique")
@@ -77,14 +82,19 @@ class ClassTable:
     @staticmethod
     def from_plain(data: dict[str, Any], source: str = "class table") -> ClassTable:
         """From the YAML form; colours may be left out (a distinct one is made for each class)."""
-        try:
-            entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in data["classes"]]
-            names = tuple(str(entry["name"]) for entry in entries)
-            made = distinct_colours(len(names))
-            colours = tuple(_rgb(entry.get("colour", made[place])) for place, entry in enumerate(entries))
-            return ClassTable(names, colours, str(data.get("name", "unnamed")))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{source}: expected `classes:` with a list of {{name, colour}}; {error!r}") from error
+        listed = data.get("classes") if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            raise UserError(f"{source}: expected `classes:` with a list of names or of {{name, colour}}")
+        entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in listed]
+        given = [_rgb(entry["colour"], source) for entry in entries if "colour" in entry]
+        made = (colour for colour in distinct_colours(MAX_CLASSES) if colour not in given)
+        names, colours = [], []
+        for entry in entries:
+            if not isinstance(entry.get("name"), str) or set(entry) - {"name", "colour"}:
+                raise UserError(f"{source}: class {entry!r}: expected {{name: TEXT, colour: [R, G, B]}}")
+            names.append(entry["name"])
+            colours.append(_rgb(entry["colour"], source) if "colour" in entry else next(made, (0, 0, 0)))
+        return ClassTable(tuple(names), tuple(colours), str(data.get("name", "unnamed")))
 
     @staticmethod
     def load(uri: str) -> ClassTable:
@@ -95,11 +105,18 @@ class ClassTable:
 
         if not uri:
             return PORTRAIT_CLASSES
-        return ClassTable.from_plain(yaml.safe_load(storage.read_text(uri)), source=uri)
+        try:
+            data = yaml.safe_load(storage.read_text(uri))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{uri}: no class table can be read there: {error}") from error
+        return ClassTable.from_plain(data, source=uri)
 
 
-def _rgb(value: Any) -> tuple[int, int, int]:
-    red, green, blue = (int(channel) for channel in value)
+def _rgb(value: Any, source: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue = (int(channel) for channel in value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: colour {value!r}: expected [red, green, blue], each 0 to 255") from error
     return red, green, blue
 
 
@@ -120,7 +137,15 @@ def distinct_colours(count: int) -> list[tuple[int, int, int]]:
 # (readable with red-green colour blindness).
 PORTRAIT_CLASSES = ClassTable(
     names=("background", "skin", "face", "eye", "mouth", "hair", "clothes"),
-    colours=((32, 36, 48), (240, 148, 96), (255, 224, 189), (48, 128, 255), (214, 24, 72), (128, 64, 176), (40, 168, 120)),
+    colours=(
+        (32, 36, 48),
+        (240, 148, 96),
+        (255, 224, 189),
+        (48, 128, 255),
+        (214, 24, 72),
+        (128, 64, 176),
+        (40, 168, 120),
+    ),
     name="portraits-v1",
 )
 
@@ -129,7 +154,7 @@ def palette(table: ClassTable) -> list[int]:
     """768 numbers: a full 256-entry palette. Shorter ones make some encoders pack to 4 bits and lose 255."""
     colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     colours[: table.num_classes] = table.colours
-    colours[IGNORE] = (224, 224, 192)
+    colours[IGNORE] = IGNORE_COLOUR
     return [int(value) for value in colours.reshape(-1)]
 
 
@@ -137,6 +162,7 @@ def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
     """uint8 (H, W) -> bytes of an 8-bit palette PNG whose indices are the class ids; 255 is kept."""
     from PIL import Image
 
+    assert label_map.dtype == np.uint8 and label_map.ndim == 2, (label_map.dtype, label_map.shape)
     picture = Image.frombytes("P", (label_map.shape[1], label_map.shape[0]), np.ascontiguousarray(label_map).tobytes())
     picture.putpalette(palette(table))
     buffer = io.BytesIO()
@@ -147,34 +173,48 @@ def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
 def decode_label_map(data: bytes, table: ClassTable, max_pixels: int = 100_000_000) -> np.ndarray:
     """PNG bytes -> uint8 (H, W) of class ids.
 
-    Modes P, L and 1 are read by index; RGB(A) by the table's colours: exact, near (NEAR_COLOUR), and antialiased edge
-    pixels by the majority of their sure 3x3 neighbours. Raises LabelMapError (not_a_png, too_large, unsupported_mode,
-    unknown_id, unknown_colour) that names value, count and first position.
+    Palette and grey files are read by index (whatever their bit depth); RGB(A) by the table's colours: exact, near
+    (NEAR_COLOUR), and antialiased edge pixels by the majority of their sure 3x3 neighbours; alpha under 128 = background.
+    Raises LabelMapError (not_a_png, too_large, truncated, unsupported_mode, unknown_id, unknown_colour) that names value,
+    count and first position.
     """
-    from PIL import Image
-
-    try:
-        picture = Image.open(io.BytesIO(data), formats=["PNG"])
-    except Exception as error:
-        raise LabelMapError("not_a_png", "the label map is not a PNG file; save it as PNG, 8-bit palette or RGB") from error
-    if picture.width * picture.height > max_pixels:
-        raise LabelMapError("too_large", f"{picture.width}x{picture.height} pixels; at most {max_pixels} are allowed")
+    picture = _open_png(data, max_pixels)
     try:
         picture.load()
     except Exception as error:
         raise LabelMapError("truncated", f"the label map's PNG data is damaged: {error}") from error
-    if picture.mode in ("P", "L"):
-        ids = np.array(picture, dtype=np.uint8)
-    elif picture.mode == "1":
+    depth = data[IHDR_DEPTH]
+    if picture.mode in ("P", "1"):
         ids = np.array(picture).astype(np.uint8)
-    elif picture.mode in ("RGB", "RGBA"):
+    elif picture.mode == "L":
+        ids = np.array(picture) // GREY_STEP.get(depth, 1)
+    elif picture.mode in ("RGB", "RGBA") and depth == 8:
         ids = _ids_from_colours(np.array(picture), table)
     else:
+        kind = f"{depth}-bit {picture.mode}"
         raise LabelMapError(
-            "unsupported_mode", f"label map of mode {picture.mode}: allowed are 8-bit palette, 8-bit grey ids, or RGB"
+            "unsupported_mode", f"a label map of {kind}; allowed are palette, 8-bit grey ids, or 8-bit RGB"
         )
     check_ids(ids, table, "label map")
     return ids
+
+
+IHDR_DEPTH = 24
+"""Where a PNG file keeps its bit depth."""
+GREY_STEP = {2: 85, 4: 17}
+"""Pillow stretches grey values of few bits to 0..255; divided by this they are ids again."""
+
+
+def _open_png(data: bytes, max_pixels: int) -> Image.Image:
+    from gaugan.images import ImageError, open_picture
+
+    try:
+        return open_picture(data, max_pixels, ("PNG",))
+    except ImageError as error:
+        if error.code == "too_large":
+            raise LabelMapError("too_large", error.message) from error
+        advice = "the label map is not a PNG file; save it as PNG, 8-bit palette or RGB"
+        raise LabelMapError("not_a_png", f"{advice} ({error.message})") from error
 
 
 def check_ids(label_map: np.ndarray, table: ClassTable, source: str, allow_ignore: bool = True) -> None:
@@ -205,28 +245,38 @@ def onehot(label_map: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 def _ids_from_colours(pixels: np.ndarray, table: ClassTable) -> np.ndarray:
-    """uint8 (H, W, 3|4) -> ids, by the rules of `decode_label_map`; alpha under 128 = background (id 0)."""
-    rgb = pixels[..., :3].astype(np.int16)
-    colours = np.array(palette(table), dtype=np.int16).reshape(256, 3)
+    """uint8 (H, W, 3|4) -> ids, by the rules of `decode_label_map`."""
     known = [*range(table.num_classes), IGNORE]
-    ids = np.full(rgb.shape[:2], -1, dtype=np.int16)
-    for number in known:
-        ids[(np.abs(rgb - colours[number]).max(axis=-1) <= NEAR_COLOUR)] = number
-    for number in known:  # exact colours win over near ones
-        ids[(rgb == colours[number]).all(axis=-1)] = number
+    colours = np.array(palette(table), dtype=np.int16).reshape(256, 3)[known]
+    packed = pixels[..., :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    found, place = np.unique(packed, return_inverse=True)
+    rgb = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=-1).astype(np.int16)  # (colours, 3)
+    near, distance = np.zeros(len(rgb), dtype=np.int16), np.full(len(rgb), 256, dtype=np.int16)
+    for number, colour in zip(known, colours, strict=True):
+        away = np.abs(rgb - colour).max(axis=-1)
+        near[away < distance] = number
+        np.minimum(distance, away, out=distance)
+    near[distance > _tolerance(colours)] = -1
+    ids = near[place].reshape(packed.shape)
     if pixels.shape[-1] == 4:
         ids[pixels[..., 3] < 128] = 0
     unsure = ids < 0
-    if not unsure.any():
-        return ids.astype(np.uint8)
     if unsure.mean() > MAX_REPAIRED_SHARE:
         y, x = np.argwhere(unsure)[0]
+        colour, share = tuple(int(v) for v in pixels[y, x, :3]), 100 * unsure.mean()
         raise LabelMapError(
             "unknown_colour",
-            f"colour {tuple(int(v) for v in pixels[y, x, :3])} at x={x}, y={y} is no class colour of {table.name!r} "
-            f"({int(unsure.sum())} such pixels, {100 * unsure.mean():.1f} %); draw without antialiasing, or send an indexed PNG",
+            f"colour {colour} at x={x}, y={y} is no class colour of {table.name!r} ({int(unsure.sum())} such pixels, "
+            f"{share:.1f} %); draw without antialiasing, or send an indexed PNG",
         )
     return _majority_of_neighbours(ids, known)
+
+
+def _tolerance(colours: np.ndarray) -> int:
+    """NEAR_COLOUR, or less where two class colours are so close that a colour could be near both."""
+    away = np.abs(colours[:, None] - colours[None]).max(axis=-1)
+    closest = away[away > 0].min(initial=256)
+    return int(min(NEAR_COLOUR, (closest - 1) // 2))
 
 
 def _majority_of_neighbours(ids: np.ndarray, known: list[int]) -> np.ndarray:
@@ -236,9 +286,6 @@ def _majority_of_neighbours(ids: np.ndarray, known: list[int]) -> np.ndarray:
         y, x = np.nonzero(ids < 0)
         around = np.stack([padded[y + dy, x + dx] for dy in range(3) for dx in range(3)])
         votes = np.stack([(around == number).sum(axis=0) for number in known])
-        best = votes.argmax(axis=0)
         found = votes.max(axis=0) > 0
-        ids[y[found], x[found]] = np.array(known)[best[found]]
-        if not found.any():
-            raise LabelMapError("unknown_colour", "no pixel of the label map has a colour of the class table")
+        ids[y[found], x[found]] = np.array(known)[votes.argmax(axis=0)[found]]
     return ids.astype(np.uint8)

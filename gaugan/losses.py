@@ -19,7 +19,7 @@ GanMode = Literal["hinge", "ls", "original", "w"]
 def discriminator_loss(mode: GanMode, real: Sequence[Tensor], fake: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """(loss on real, loss on fake), each the mean over a scale's elements, then over scales; the total is their sum.
 
-    hinge (Lim & Ye 2017), ls (Mao et al. 2017), original (Goodfellow et al. 2014, with logits), w (Arjovsky et al. 2017).
+    hinge (Lim & Ye 2017), ls (Mao et al. 2017), original (Goodfellow et al. 2014, on logits), w (Arjovsky et al. 2017).
     """
     on_real = [_one_sided(mode, logits.float(), target=True) for logits in real]
     on_fake = [_one_sided(mode, logits.float(), target=False) for logits in fake]
@@ -47,15 +47,20 @@ def _one_sided(mode: GanMode, logits: Tensor, *, target: bool) -> Tensor:
 def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
     """Sum over scales and layers of mean |f(fake) - f(real)|, divided by the number of scales.
 
-    `fake[i][j]`: (N, C, h, w) features of layer j of discriminator i, final logits left out. No weight per layer, so more
-    layers mean a larger loss (unlike pix2pixHD). No gradient flows into `real`.
+    `fake[i][j]`: (N, C, h, w) features of layer j of discriminator i, final logits left out. No weight per layer, so
+    more layers mean a larger loss (unlike pix2pixHD). No gradient flows into `real`.
     """
-    total = torch.stack([_l1(f, r) for scale in zip(fake, real, strict=True) for f, r in zip(*scale, strict=True)]).sum()
+    total = torch.stack(
+        [_l1(f, r) for scale in zip(fake, real, strict=True) for f, r in zip(*scale, strict=True)]
+    ).sum()
     return total / len(fake)
 
 
 def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted sum over layers of mean |f(fake) - f(real)| (Johnson et al. 2016, arXiv:1603.08155); `real` gets no gradient."""
+    """Weighted sum over layers of mean |f(fake) - f(real)| (Johnson et al. 2016, arXiv:1603.08155).
+
+    No gradient flows into `real`.
+    """
     return torch.stack([weight * _l1(f, r) for weight, f, r in zip(weights, fake, real, strict=True)]).sum()
 
 
@@ -66,7 +71,7 @@ def _l1(fake: Tensor, real: Tensor) -> Tensor:
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)) of (N, Z) tensors: sum over Z, **mean over pictures** (Kingma & Welling 2014).
 
-    The published SPADE code sums over the pictures of one GPU as well: its weight 0.05 at 4 pictures per GPU is 0.2 here.
+    The published SPADE code also sums over the pictures of one GPU: its weight 0.05 at 4 pictures per GPU is 0.2 here.
     """
     mu, logvar = mu.float(), logvar.float()
     return -0.5 * (1.0 + logvar - mu.square() - logvar.exp()).sum(dim=1).mean()

@@ -31,9 +31,17 @@ class SpectralConv2d(nn.Module):
 
     weight_u: Tensor
     weight_v: Tensor
+    bias: Tensor | None
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
@@ -87,7 +95,7 @@ def fold_spectral_norm(network: nn.Module) -> nn.Module:
             device=weight.device,
         )
         conv.weight = nn.Parameter(weight, requires_grad=False)
-        conv.bias = child.bias
+        conv.bias = child.bias  # type: ignore[assignment]
         setattr(network, name, conv)
     return network
 
@@ -149,7 +157,7 @@ def make_adam(parameters: Iterable[nn.Parameter], learning_rate: float, betas: t
 
 
 def optimiser_step(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Backward, mean of the gradients over all processes, update. Returns `skipped`: a 0/1 float tensor without gradient.
+    """Backward, mean of the gradients over all processes, update. Returns `skipped`: a 0/1 float tensor.
 
     The update is skipped when any gradient is not finite: weights and optimiser state stay as they were.
     """
@@ -169,7 +177,7 @@ def apply_gradients(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Pa
     skipped = (~torch.isfinite(norms.sum())).float()
     if optimiser.defaults.get("fused"):
         # The fused kernels look at this flag themselves: no wait for the GPU.
-        optimiser.found_inf = skipped  # type: ignore[attr-defined]
+        optimiser.found_inf = skipped  # type: ignore[union-attr]
         optimiser.step()
         del optimiser.found_inf
     elif not skipped:

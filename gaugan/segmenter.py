@@ -21,7 +21,7 @@ from gaugan.config import UserError, from_plain
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
 from gaugan.unet.networks import UNet
-from gaugan.unet.system import UNetConfig
+from gaugan.unet.config import UNetConfig
 
 GPU_BATCH = 16
 

@@ -1,12 +1,15 @@
-"""The one door to files: a URI is a local path, file://..., or s3://bucket/key (pyarrow.fs underneath).
+"""The one door to files: a URI is a local path, file://..., s3://bucket/key or gs://bucket/key (pyarrow.fs underneath).
 
 Credentials and endpoint of S3 come from the environment only (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
 AWS_ENDPOINT_URL). A write is seen whole or not at all: locally a temporary name and a rename, on S3 one object upload.
+Keys of object stores are taken as they are: blanks, '%' and '?' need no quoting (they do in file:// URIs).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import json
 import os
 import shutil
@@ -16,9 +19,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from gaugan.config import UserError
 
 if TYPE_CHECKING:
     import pyarrow.fs
+
+TEMPORARY = ".writing-"
+"""Local files of this prefix are being written; listings leave them out."""
+S3_ATTEMPTS = 8
+S3_CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,9 @@ def is_local(uri: str) -> bool:
 
 def local_path(uri: str) -> Path:
     """The absolute pathlib form of a local URI."""
-    return Path(os.path.abspath(os.path.expanduser(uri.removeprefix("file://"))))
+    if uri.startswith("file://"):
+        return Path(os.path.abspath(unquote(uri.removeprefix("file://").removeprefix("localhost"))))
+    return Path(os.path.abspath(os.path.expanduser(uri)))
 
 
 def absolute(uri: str) -> str:
@@ -49,7 +62,7 @@ def absolute(uri: str) -> str:
 
 def join(uri: str, *parts: str) -> str:
     """The URI of something below a folder."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
 
 
 def name(uri: str) -> str:
@@ -58,24 +71,47 @@ def name(uri: str) -> str:
 
 
 def parent(uri: str) -> str:
-    """The URI of the folder that holds it."""
-    return absolute(uri).rsplit("/", 1)[0]
+    """The URI of the folder that holds it; a bucket or "/" has none and is returned itself."""
+    if is_local(uri):
+        return str(local_path(uri).parent)
+    scheme, _, rest = uri.rstrip("/").partition("://")
+    return f"{scheme}://{rest.rpartition('/')[0] or rest}"
 
 
 def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The pyarrow file system of a URI and the path inside it."""
+    """The pyarrow file system of a URI and the path inside it. Raises UserError for a scheme that is not supported."""
     import pyarrow.fs as pafs
 
     if is_local(uri):
         return pafs.LocalFileSystem(), str(local_path(uri))
-    _name_instance_of_s3()
-    return pafs.FileSystem.from_uri(uri)
+    scheme, _, path = uri.partition("://")
+    bucket = path.partition("/")[0]
+    if scheme not in ("s3", "gs") or not bucket:
+        raise UserError(f"{uri}: give a local path, file:///path, s3://bucket/key or gs://bucket/key")
+    if scheme == "gs":
+        return pafs.GcsFileSystem(), path.rstrip("/")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return _s3(bucket, endpoint), path.rstrip("/")
 
 
-def _name_instance_of_s3() -> None:
-    # Without this the SDK asks a metadata service that only exists on EC2, and waits for seconds before it gives up.
-    if "AWS_ENDPOINT_URL" in os.environ:
+@functools.lru_cache(maxsize=32)
+def _s3(bucket: str, endpoint: str) -> pyarrow.fs.FileSystem:
+    """One client per bucket (of one region), kept: making one asks the network."""
+    import pyarrow.fs as pafs
+
+    if endpoint:
+        # Without this the SDK asks a metadata service that only exists on EC2, and waits seconds before it gives up.
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    scheme, _, host = endpoint.rpartition("://")
+    return pafs.S3FileSystem(
+        region=region or ("us-east-1" if endpoint else pafs.resolve_s3_region(bucket)),
+        endpoint_override=host.rstrip("/") or None,
+        scheme=scheme or "https",
+        allow_delayed_open=True,  # small files in one request instead of three
+        connect_timeout=S3_CONNECT_TIMEOUT_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+    )
 
 
 def exists(uri: str) -> bool:
@@ -95,18 +131,44 @@ def is_folder(uri: str) -> bool:
 
 
 def list_files(uri: str, suffixes: Sequence[str] | None = None, recursive: bool = True) -> list[Entry]:
-    """All files below a folder, sorted by path; `suffixes` (such as ".png", any case) filters. [] when it is missing."""
+    """All files below a folder, sorted by path; `suffixes` (such as ".png", any case) filters. [] when it is missing.
+
+    Links to folders are not followed (they may form a loop), links to files are.
+    """
+    wanted = tuple(suffix.lower() for suffix in suffixes) if suffixes else ("",)
+    files = _local_files(local_path(uri), recursive) if is_local(uri) else _remote_files(uri, recursive)
+    root = absolute(uri)
+    entries = [Entry(join(root, path), path, size) for path, size in files if f"/{path}".lower().endswith(wanted)]
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def _local_files(root: Path, recursive: bool) -> Iterator[tuple[str, int]]:
+    def fail(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise error
+
+    for folder, folders, files in os.walk(root, onerror=fail):
+        if not recursive:
+            folders.clear()
+        for file in files:
+            path = os.path.join(folder, file)
+            if file.startswith(TEMPORARY) or not os.path.isfile(path):
+                continue
+            relative = os.path.relpath(path, root).replace(os.sep, "/")
+            try:
+                relative.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{root}: the file name {os.fsencode(relative)!r} is not UTF-8; rename it") from error
+            yield relative, os.path.getsize(path)
+
+
+def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
     import pyarrow.fs as pafs
 
     fs, root = filesystem(uri)
-    infos = fs.get_file_info(pafs.FileSelector(root, recursive=recursive, allow_not_found=True))
-    wanted = tuple(suffix.lower() for suffix in suffixes) if suffixes else ("",)
-    entries = []
-    for info in infos:
-        if info.type == pafs.FileType.File and info.path.lower().endswith(wanted):
-            path = info.path[len(root.rstrip("/")) + 1 :]
-            entries.append(Entry(join(absolute(uri), path), path, info.size))
-    return sorted(entries, key=lambda entry: entry.path)
+    for info in fs.get_file_info(pafs.FileSelector(root, recursive=recursive, allow_not_found=True)):
+        if info.type == pafs.FileType.File:
+            yield info.path[len(root) + 1 :], info.size
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
@@ -120,14 +182,20 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes a file atomically, making its folder when needed."""
+    """Writes a file atomically, making its folder when needed. Raises UserError when the disk is full."""
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary = target.with_name(TEMPORARY + uuid.uuid4().hex)
         try:
             temporary.write_bytes(data)
             os.replace(temporary, target)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"{uri}: no room for {len(data)} bytes on this disk; free some and run the command again"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         return
@@ -163,15 +231,24 @@ def make_folder(uri: str) -> None:
 
 
 def remove(uri: str) -> None:
-    """Removes a file or a whole folder; nothing happens when it is missing."""
+    """Removes a file, a link or a whole folder; nothing happens when it is missing. Refuses "/" and whole buckets."""
     import pyarrow.fs as pafs
 
-    fs, path = filesystem(uri)
-    kind = fs.get_file_info(path).type
+    if parent(uri) == absolute(uri):
+        raise UserError(f"{uri}: is never removed as a whole; name a folder below it")
+    if is_local(uri):
+        path = local_path(uri)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        return
+    fs, key = filesystem(uri)
+    kind = fs.get_file_info(key).type
     if kind == pafs.FileType.Directory:
-        fs.delete_dir(path)
+        fs.delete_dir(key)
     elif kind == pafs.FileType.File:
-        fs.delete_file(path)
+        fs.delete_file(key)
 
 
 def upload_folder(local: str | Path, uri: str, last: str | None = None) -> None:

@@ -7,6 +7,7 @@ Running the same plan again continues where the newest checkpoint stands, with t
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from gaugan.progress import Progress
 from gaugan.systems import SYSTEMS
 
 Report = Callable[[int, dict[str, float]], None]
+CALIBRATION_BATCHES = 30
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Run:
     """The held-out metrics of `metrics_step`."""
     metrics_step: int = -1
     saved_step: int = -1
+    calibrated_step: int = -1
     lines: list[str] = field(default_factory=list)
     """The content of metrics.jsonl."""
 
@@ -162,6 +165,7 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
 
     def sample(step: int) -> None:
         if run.is_main:
+            _calibrate(run, step)
             picture = images.to_uint8(run.system.sample(fixed))
             uri = storage.join(run.plan.output, "samples", f"step_{step:08d}.png")
             storage.write_bytes(uri, images.encode_png(picture))
@@ -193,9 +197,22 @@ def _fixed_batch(run: Run) -> dict[str, torch.Tensor]:
     return to_device(next(whole_split(run.pairs, spec)), run.device)
 
 
+def _calibrate(run: Run, step: int) -> None:
+    """Averaged weights need normalisation statistics of their own before they are looked at, measured or saved."""
+    if run.calibrated_step != step:
+        plan = run.plan
+        spec = _spec(plan, "train", plan.batch_size, "none")
+        few = itertools.islice(batches(run.pairs, spec), CALIBRATION_BATCHES)
+        calibrate = getattr(run.system, "calibrate", None)
+        if calibrate:
+            calibrate(to_device(batch, run.device) for batch in few)
+        run.calibrated_step = step
+
+
 def _evaluate(run: Run, step: int) -> None:
     """Measures on held-out pictures; a new best is saved at once."""
     plan = run.plan
+    _calibrate(run, step)
     spec = _spec(plan, _evaluation_split(run), plan.evaluate_batch, "none")
     held_out = whole_split(run.pairs, spec, plan.evaluate_limit)
     run.metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
@@ -212,6 +229,7 @@ def _save(run: Run, step: int) -> None:
     plan = run.plan
     if run.saved_step == step:
         return
+    _calibrate(run, step)
     metrics = run.metrics if run.metrics_step == step else {}
     checkpoint.save(
         checkpoint.step_uri(plan.output, step),

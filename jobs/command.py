@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shlex
 import signal
 import subprocess
@@ -26,7 +27,7 @@ EXIT_USAGE = 2
 EXIT_TOO_MANY_FAILURES = 3
 
 
-class TooManyFailures(RuntimeError):
+class TooManyFailuresError(RuntimeError):
     """The job ran to its end, but more inputs failed than allowed: exit code 3."""
 
 
@@ -68,10 +69,12 @@ class Stop:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.signal = 0
+        self.listens = False
 
     def listen(self) -> None:
         """Installs the handlers (main thread only; elsewhere the caller decides)."""
         if threading.current_thread() is threading.main_thread():
+            self.listens = True
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
 
@@ -105,7 +108,7 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
-    except TooManyFailures as error:
+    except TooManyFailuresError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_TOO_MANY_FAILURES) from error
     if STOP():
@@ -137,7 +140,18 @@ def checked_output(config: Config) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-PATH_FIELDS = {"output", "input", "model", "annotations", "images", "segmenter", "judge", "encoder", "initial", "search"}
+PATH_FIELDS = {
+    "output",
+    "input",
+    "model",
+    "annotations",
+    "images",
+    "segmenter",
+    "judge",
+    "encoder",
+    "initial",
+    "search",
+}
 
 
 def in_submitted_job() -> bool:
@@ -198,25 +212,38 @@ def check_memory(needed_bytes: int, flag: str) -> None:
 
     free = psutil.virtual_memory().available
     if free < needed_bytes:
-        raise UserError(f"needs about {needed_bytes / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; lower {flag}")
+        raise UserError(
+            f"needs about {needed_bytes / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; lower {flag}"
+        )
 
 
 def start_ray(config: JobConfig) -> None:
-    """Connects to the cluster of a submitted job (RAY_ADDRESS), else starts a private Ray on this machine."""
+    """Connects to the cluster of a submitted job (RAY_ADDRESS), else starts a private Ray on this machine.
+
+    Ray reads its settings from the environment when it is first imported: nothing may import it before this call.
+    """
+    attaches = bool(os.environ.get("RAY_ADDRESS"))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # a crashed worker is seen sooner
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, named to quiet a warning
+    if not attaches and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # what is unset depends on the machine's history
+        os.environ.setdefault(
+            "RAY_AUTH_TOKEN", secrets.token_hex(32)
+        )  # this private instance's own, never written down
+
     import logging
 
     import ray
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # checkpoints count, and stops are seen, sooner
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without a GPU see none; the new default
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
-        return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=True)
+    if attaches:
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    else:
+        cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
+    )
 
 
 def json_line(values: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ contact_sheet.png (picture, label map, overlay) to look at, report.json with not
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import shlex
 from collections import Counter
@@ -20,16 +21,27 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import tyro
 
-from gaugan import annotations, images, labels, pairs, shapes, storage
+from gaugan import images, labels, pairs, storage
+from gaugan.annotations import (
+    AnnotationError,
+    find_annotations,
+    paint_annotation,
+    rasterise,
+    read_labelme,
+    read_picture,
+    unknown_labels,
+)
 from gaugan.augment import augment_pair, preset
 from gaugan.config import UserError
+from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
 
 MAX_REPORTED = 20
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
 BYTES_PER_PIXEL = 2
 """Disk use of a stored pair, PNG picture and label map together; photographs at worst."""
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +72,9 @@ class Config(JobConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.held_out < 1.0:
-            raise UserError(f"--held-out {self.held_out}: expected a share from 0 up to, but not, 1")
+            raise UserError(f"--held-out {self.held_out}: expected a share of at least 0 and below 1")
         if len(self.image_size) > 2 or any(side < 8 for side in self.image_size):
-            raise UserError(
-                f"--image-size {self.image_size}: expected one or two numbers (height, width) of at least 8"
-            )
+            raise UserError(f"--image-size {self.image_size}: expected one or two numbers (height, width) from 8 up")
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -92,7 +102,6 @@ class Checked:
     unknown: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     picture_hash: str = ""
-    suffix: str = ".png"
     size: tuple[int, int] = (0, 0)
     num_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     """Pixels per class id."""
@@ -109,7 +118,8 @@ def main(config: Config) -> dict[str, Any] | None:
     rules = read_rules(config)
     if storage.exists(storage.join(config.output, "manifest.json")):
         raise UserError(f"{config.output}: holds a dataset already; choose another --output or remove it first")
-    with ThreadPoolExecutor(config.num_workers * config.threads, initializer=_one_torch_thread) as pool:
+    one_thread = _one_torch_thread if config.augment_to else None  # torch takes seconds to import
+    with ThreadPoolExecutor(config.num_workers * config.threads, initializer=one_thread) as pool:
         checked = list(_ordered(pool, lambda entry: check(entry, config, rules), _find(config)))
         _refuse_problems(checked, config, rules)
         assign_splits(checked, config)
@@ -118,12 +128,19 @@ def main(config: Config) -> dict[str, Any] | None:
         print(summary(checked, rules.table, num_copies), flush=True)
         if config.dry_run:
             return None
-        height, width = config.size or max(item.size for item in checked)
-        check_room(config.output, (len(checked) + num_copies) * height * width * BYTES_PER_PIXEL, "the dataset")
+        sizes = [config.size] if config.size else [item.size for item in checked]
+        num_pixels = max(height * width for height, width in sizes)
+        check_room(config.output, (len(checked) + num_copies) * num_pixels * BYTES_PER_PIXEL, "the dataset")
         begin(config)
         originals = [(item, 0) for item in checked]
         copies = [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
-        return write_dataset(pool, originals + copies, config, rules)
+        manifest = None
+        try:
+            manifest = write_dataset(pool, originals + copies, config, rules)
+        finally:
+            if manifest is None:
+                storage.remove(storage.join(config.output, "pairs"))
+        return manifest
 
 
 def read_rules(config: Config) -> Rules:
@@ -143,7 +160,7 @@ def read_rules(config: Config) -> Rules:
     if wrong:
         raise UserError(f"--z-order: {wrong[0]!r} is no class; choose from {', '.join(table.names)}")
     unknown_id = labels.IGNORE if config.unknown == "ignore" else None
-    name_to_id = shapes.class_ids(table, renames)
+    name_to_id = class_ids(table, renames)
     return Rules(table, name_to_id, [table.ids[name] for name in order] or None, unknown_id)
 
 
@@ -152,27 +169,27 @@ def check(entry: storage.Entry, config: Config, rules: Rules) -> Checked:
     found = Checked(path=entry.path, uri=entry.uri)
     problems: list[str] = []
     try:
-        annotation = annotations.read_labelme(entry.uri, config.annotations)
+        annotation = read_labelme(entry.uri, config.annotations)
         if rules.unknown_id is None:
-            found.unknown = tuple(annotations.unknown_labels(annotation, rules.name_to_id))
-        image, note = annotations.read_picture(annotation)
+            found.unknown = tuple(unknown_labels(annotation, rules.name_to_id))
+        image, note = read_picture(annotation)
         found.size, found.notes = (image.shape[0], image.shape[1]), [note] if note else []
         found.picture_hash = hashlib.sha256(image.tobytes()).hexdigest()
-        painting = annotations.paint_annotation(
+        painting = paint_annotation(
             annotation, rules.name_to_id, rules.z_order, size=found.size, unknown_id=labels.IGNORE
         )
         found.num_pixels = np.bincount(painting.label_map.ravel(), minlength=256)
         found.notes += [f"hidden: {shape.label} ({shape.kind}) has no visible pixel" for shape in painting.hidden]
         found.notes += ["AI prompt points are not painted"] * any(s.kind == "points" for s in annotation.shapes)
         found.notes += ["no shapes: all background"] * (not annotation.shapes)
-    except annotations.AnnotationError as error:
+    except AnnotationError as error:
         problems += error.problems
     found.problems = tuple(problems)
     return found
 
 
 def assign_splits(checked: list[Checked], config: Config) -> None:
-    """Sets source_id and split; files whose pictures have equal pixels share a source, so copies never cross the split."""
+    """Sets source_id and split; files whose pictures have equal pixels share a source, so none crosses the split."""
     first: dict[str, Checked] = {}
     for item in checked:
         source = first.setdefault(item.picture_hash, item)
@@ -188,9 +205,11 @@ def count_copies(config: Config, num_train: int) -> int:
     """How many augmented copies bring the training split to --augment-to."""
     if config.augment_to is None:
         return 0
+    if num_train == 0:
+        raise UserError(f"--augment-to {config.augment_to}: the training split is empty; lower --held-out")
     if config.augment_to < num_train:
         raise UserError(
-            f"--augment-to {config.augment_to}: the training split has {num_train} pairs already; give more, or leave it out"
+            f"--augment-to {config.augment_to}: the training split has {num_train} pairs already; give at least that"
         )
     return config.augment_to - num_train
 
@@ -203,41 +222,30 @@ def write_dataset(
     originals = [item for item, copy in rows if copy == 0]
     picked = _spread(range(len(originals)), SHEET_ROWS) + _spread(range(len(originals), len(rows)), SHEET_ROWS // 2)
     sheet: list[np.ndarray] = []
-    made = _ordered(pool, lambda row: make_pair(*row, config, rules), rows)
-    for place, (pair, image, label_map) in enumerate(made):
+    for place, (pair, image, label_map) in enumerate(_ordered(pool, lambda row: make_pair(*row, config, rules), rows)):
         if STOP():
-            storage.remove(storage.join(config.output, "pairs"))
             return None
         writer.add(pair)
         if place in picked:
             sheet += sheet_row(image, label_map, rules.table)
-    storage.write_bytes(
-        storage.join(config.output, "contact_sheet.png"), images.encode_png(images.grid(sheet, columns=6))
-    )
-    notes = {item.path: item.notes for item in originals if item.notes}
-    storage.write_json(
-        storage.join(config.output, "report.json"), {"class_shares": shares(originals, rules.table), "notes": notes}
-    )
-    manifest = writer.finish(
-        {
-            "made_by": "import_annotations",
-            "seed": config.seed,
-            "class_shares": shares(originals, rules.table),
-            "augmentation": asdict(preset(config.augmentation)) if config.augment_to else None,
-        }
-    )
-    print(f"dataset: {config.output}\nlook at: {storage.join(config.output, 'contact_sheet.png')}", flush=True)
+    sheet_uri = storage.join(config.output, "contact_sheet.png")
+    storage.write_bytes(sheet_uri, images.encode_png(images.grid(sheet, columns=6)))
+    class_shares = shares(originals, rules.table)
+    report = {"class_shares": class_shares, "notes": {item.path: item.notes for item in originals if item.notes}}
+    storage.write_json(storage.join(config.output, "report.json"), report)
+    augmentation = asdict(preset(config.augmentation)) if config.augment_to else None
+    extra = {"made_by": "import_annotations", "seed": config.seed, "class_shares": class_shares}
+    manifest = writer.finish({**extra, "augmentation": augmentation})
+    print(f"dataset: {config.output}\nlook at: {sheet_uri}", flush=True)
     return manifest
 
 
 def make_pair(item: Checked, copy: int, config: Config, rules: Rules) -> tuple[pairs.Pair, np.ndarray, np.ndarray]:
     """One row of the dataset, and its pixels. Copy k of a source is a pure function of (seed, source, k)."""
-    annotation = annotations.read_labelme(item.uri, config.annotations)
-    image, _ = annotations.read_picture(annotation)
+    annotation = read_labelme(item.uri, config.annotations)
+    image, _ = read_picture(annotation)
     size = (image.shape[0], image.shape[1])
-    label_map = annotations.rasterise(
-        annotation, rules.name_to_id, rules.z_order, size=size, unknown_id=rules.unknown_id
-    )
+    label_map = rasterise(annotation, rules.name_to_id, rules.z_order, size=size, unknown_id=rules.unknown_id)
     if config.size:
         image, label_map = images.fit_pair(image, label_map, config.size)
     origin: dict[str, Any] = {"labels": "annotated", "file": item.path}
@@ -305,8 +313,8 @@ def sheet_row(image: np.ndarray, label_map: np.ndarray, table: labels.ClassTable
 def _find(config: Config) -> list[storage.Entry]:
     if not storage.is_folder(config.annotations):
         raise UserError(f"--annotations {config.annotations}: no such folder")
-    below_output = config.output.rstrip("/") + "/"
-    entries = [e for e in annotations.find_annotations(config.annotations) if not e.uri.startswith(below_output)]
+    below_output = storage.absolute(config.output) + "/"
+    entries = [e for e in find_annotations(config.annotations) if not e.uri.startswith(below_output)]
     if not entries:
         raise UserError(f"--annotations {config.annotations}: no .json file in it; expected labelme JSON and pictures")
     return entries
@@ -318,14 +326,15 @@ def _refuse_problems(checked: list[Checked], config: Config, rules: Rules) -> No
     problems = []
     for label, count in num_shapes.most_common():
         files = [item.path for item in checked if label in item.unknown]
+        close = difflib.get_close_matches(label.strip().lower(), rules.table.names, n=1) or ["CLASS"]
         problems.append(
-            f"label {label!r} is no class: {count} shapes in {len(files)} files, first {files[0]}; rename it with "
-            f"--map {shlex.quote(label)}=CLASS, or give --unknown ignore"
+            f"label {label!r} is no class: {count} x in {len(files)} files, first {files[0]}; rename it with "
+            f"--map {shlex.quote(label)}={close[0]}, or give --unknown ignore"
         )
     problems += [problem for item in checked for problem in item.problems]
     if not problems:
         return
-    lines = [f"{len(problems)} problems in {config.annotations}; nothing was written", *problems[:MAX_REPORTED]]
+    lines = [f"{len(problems)} problem(s) in {config.annotations}; nothing was written:", *problems[:MAX_REPORTED]]
     lines += [f"... and {len(problems) - MAX_REPORTED} more"] * (len(problems) > MAX_REPORTED)
     lines += [f"the classes are {', '.join(rules.table.names)}"] * bool(num_shapes)
     raise UserError("\n  ".join(lines))

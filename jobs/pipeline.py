@@ -145,7 +145,9 @@ def finish(road: Road, seconds: float) -> None:
     print(f"\nreport page    {page}")
     print(f"trained model  {road.folder('gaugan')}")
     print(f"segmenter      {road.folder('unet')}")
-    print(f"paint with it  python -m serve --model {road.folder('gaugan')} --segmenter {road.folder('unet')}", flush=True)
+    print(
+        f"paint with it  python -m serve --model {road.folder('gaugan')} --segmenter {road.folder('unet')}", flush=True
+    )
 
 
 if __name__ == "__main__":

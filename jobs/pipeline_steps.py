@@ -73,7 +73,9 @@ def label_dataset(road: Road) -> str:
     from jobs import label_dataset as job
 
     stats = job.main(job.Config(**road.flags("labelled", input=road.config.images, model=road.folder("unet"))))
-    return f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"
+    return (
+        f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"
+    )
 
 
 def train_encoder(road: Road) -> str:

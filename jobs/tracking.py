@@ -24,7 +24,9 @@ class Tracker(Protocol):
     def log_params(self, config: Any) -> None: ...
     def log_metrics(self, values: dict[str, float], step: int = 0) -> None: ...
     def log_artifact(self, uri: str, folder: str = "") -> None: ...
-    def register_model(self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]) -> str: ...
+    def register_model(
+        self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]
+    ) -> str: ...
     def reference(self) -> dict[str, str]: ...
     def finish(self, status: str = "FINISHED") -> None: ...
 
@@ -35,7 +37,9 @@ class NullTracker:
     def log_params(self, config: Any) -> None: ...
     def log_metrics(self, values: dict[str, float], step: int = 0) -> None: ...
     def log_artifact(self, uri: str, folder: str = "") -> None: ...
-    def register_model(self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]) -> str:
+    def register_model(
+        self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]
+    ) -> str:
         return ""
 
     def reference(self) -> dict[str, str]:
@@ -56,7 +60,9 @@ def tracking_uri(tracking: str, output: str) -> str:
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{os.path.abspath(uri.removeprefix('sqlite:///'))}"
     if "://" not in uri:
-        raise UserError(f"--tracking {uri}: expected an MLflow URI such as sqlite:////path/mlflow.db or http://host:5000")
+        raise UserError(
+            f"--tracking {uri}: expected an MLflow URI such as sqlite:////path/mlflow.db or http://host:5000"
+        )
     return uri
 
 
@@ -152,7 +158,9 @@ class MLflowTracker:
 
         self._try(send)
 
-    def register_model(self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]) -> str:
+    def register_model(
+        self, name: str, checkpoint_uri: str, metric: str, value: float | None, tags: dict[str, str]
+    ) -> str:
         """Logs the checkpoint's networks and makes them a version; alias `champion` when the metric is the best so far.
 
         The training state (optimisers) stays in the run folder: a registered model is for use.

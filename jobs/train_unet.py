@@ -5,6 +5,7 @@ python jobs/train_unet.py --input PAIRS --output RUN --version v3 --image-size 2
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,12 @@ class TrainUNet(TrainingJob):
     """Flags of jobs/train_unet.py."""
 
     unet: UNetConfig = field(default_factory=UNetConfig)
-    augment: str = "strong"
 
 
 def main(config: TrainUNet) -> dict[str, Any]:
     """Trains, registers the model as `unet`, and returns the result."""
-    return train(config, "unet", config.unet, registered_name="unet")
+    unet = config.unet if config.unet.decay_steps else dataclasses.replace(config.unet, decay_steps=config.steps)
+    return train(config, "unet", unet, registered_name="unet")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ its folder stands, a killed worker, driver or node loses at most one interval, a
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 import uuid
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from gaugan.plan import TrainingPlan, square
 from jobs.command import STOP, JobConfig, begin, check_room, start_ray
 from jobs.tracking import Tracker, attach, open_run
 
-STOP_POLL_S = 0.5
+POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +57,21 @@ class TrainingJob(JobConfig):
         if self.batch_size % self.num_workers:
             raise UserError(f"--batch-size {self.batch_size} must be a multiple of --num-workers {self.num_workers}")
         shared = {name: getattr(self, name) for name in SHARED}
-        return TrainingPlan(
-            system=system,
-            config=to_plain(config),
-            data=self.input,
-            image_size=square(self.image_size),
-            **shared,
-        )
+        size = square(self.image_size)
+        return TrainingPlan(system=system, config=to_plain(config), data=self.input, image_size=size, **shared)
 
 
 SHARED = (
-    "output batch_size steps seed augment report_every sample_every evaluate_every evaluate_limit save_every keep use_gpu"
-).split()
+    *("output", "batch_size", "steps", "seed", "augment", "keep", "use_gpu"),
+    *("report_every", "sample_every", "evaluate_every", "evaluate_limit", "save_every"),
+)
 
 
 def train(job: TrainingJob, system: str, config: Any, registered_name: str = "") -> dict[str, Any]:
-    """Runs a training job to its end or to a stop; returns run_training's result (and "registered": the model's URI)."""
+    """Runs a training job to its end or to a stop.
+
+    Returns run_training's result, with "registered" = the registered model's URI.
+    """
     from gaugan.pairs import Pairs
 
     plan = job.plan(system, config)
@@ -111,14 +112,16 @@ def register(tracker: Tracker, name: str, run_uri: str) -> str:
     return registered
 
 
-def fit(plan: TrainingPlan, tracker: Tracker, *, num_workers: int, threads: int, max_failures: int = 0) -> dict[str, Any]:
+def fit(
+    plan: TrainingPlan, tracker: Tracker, *, num_workers: int, threads: int, max_failures: int = 0
+) -> dict[str, Any]:
     """run_training on `num_workers` Ray Train workers; resumes after crashed workers, stops when STOP is set."""
     import ray
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    flag = ray.remote(StopFlag).options(num_cpus=0, max_concurrency=4).remote()
-    payload = {"plan": to_plain(plan), "threads": threads, "tracker": tracker.reference(), "stop": flag}
+    wire = ray.remote(Wire).options(num_cpus=0, max_concurrency=8).remote()
+    payload = {"plan": to_plain(plan), "threads": threads, "tracker": tracker.reference(), "wire": wire}
     scratch = storage.join(plan.output, ".ray")
     trainer = TorchTrainer(
         worker,
@@ -135,7 +138,7 @@ def fit(plan: TrainingPlan, tracker: Tracker, *, num_workers: int, threads: int,
         ),
     )
     try:
-        outcome = _watched(trainer.fit, lambda: ray.get(flag.set.remote())).return_value
+        outcome = _attended(trainer.fit, wire).return_value
     finally:
         storage.remove(scratch)
     if "user_error" in outcome:
@@ -143,52 +146,73 @@ def fit(plan: TrainingPlan, tracker: Tracker, *, num_workers: int, threads: int,
     return outcome
 
 
-class StopFlag:
-    """An actor that carries the driver's wish to stop to the workers."""
+class Wire:
+    """An actor between driver and workers: lines to print one way, the wish to stop the other way."""
 
     def __init__(self) -> None:
         self.stopped = False
+        self.lines: list[str] = []
 
-    def set(self) -> None:
+    def stop(self) -> None:
+        """The driver asks the workers to save and end."""
         self.stopped = True
 
-    def get(self) -> bool:
+    def is_stopped(self) -> bool:
+        """A worker asks."""
         return self.stopped
+
+    def say(self, text: str) -> None:
+        """A worker's text for the driver's terminal."""
+        self.lines.append(text)
+
+    def take(self) -> list[str]:
+        """The driver fetches what was said."""
+        lines, self.lines = self.lines, []
+        return lines
 
 
 def worker(payload: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker runs."""
     import torch
 
+    from gaugan import parallel
     from gaugan.training import run_training
 
     torch.set_num_threads(payload["threads"])
     plan = from_plain(TrainingPlan, payload["plan"])
-    report, should_stop = _reporter(payload["tracker"]), _stop_watch(payload["stop"])
-    try:
-        return run_training(plan, report, should_stop)
-    except UserError as error:  # a mistake of the user's is not mended by a restart
-        return {"user_error": str(error)}
+    main = parallel.rank() == 0
+    tracker = attach(payload["tracker"] if main else {})
+    with contextlib.redirect_stdout(Speaker(payload["wire"], silent=not main)):
+        try:
+            return run_training(
+                plan, lambda step, values: tracker.log_metrics(values, step), _stop_watch(payload["wire"])
+            )
+        except UserError as error:  # a mistake of the user's is not mended by a restart
+            return {"user_error": str(error)}
 
 
-def _reporter(reference: dict[str, str]) -> Callable[[int, dict[str, float]], None]:
-    """Rank 0 sends metrics to the tracker."""
-    from gaugan import parallel
+class Speaker(io.TextIOBase):
+    """A stdout whose text goes over the wire; other ranks stay silent."""
 
-    tracker = attach(reference if parallel.rank() == 0 else {})
-    return lambda step, values: tracker.log_metrics(values, step)
+    def __init__(self, wire: Any, silent: bool) -> None:
+        self.wire, self.silent = wire, silent
+
+    def write(self, text: str) -> int:
+        if not self.silent:
+            self.wire.say.remote(text)
+        return len(text)
 
 
-def _stop_watch(flag: Any) -> Callable[[], bool]:
-    """Asks the flag in the background, so that a step never waits for it."""
+def _stop_watch(wire: Any) -> Callable[[], bool]:
+    """Asks the wire in the background, so that a step never waits for it."""
     import ray
 
     seen = threading.Event()
 
     def poll() -> None:
-        while not seen.wait(STOP_POLL_S):
+        while not seen.wait(POLL_S):
             try:
-                if ray.get(flag.get.remote(), timeout=10):
+                if ray.get(wire.is_stopped.remote(), timeout=10):
                     seen.set()
             except Exception:
                 return
@@ -197,8 +221,13 @@ def _stop_watch(flag: Any) -> Callable[[], bool]:
     return seen.is_set
 
 
-def _watched(call: Callable[[], Any], on_stop: Callable[[], None]) -> Any:
-    """Runs `call` in a thread so that this thread hears signals (Ray Train would take over Ctrl-C); passes stops on."""
+def _attended(call: Callable[[], Any], wire: Any) -> Any:
+    """Runs `call` in a thread, prints what the workers say, and passes a stop on.
+
+    In a thread because signals reach the main thread only, and Ray Train would otherwise take over Ctrl-C and drop the run.
+    """
+    import ray
+
     outcome: dict[str, Any] = {}
 
     def target() -> None:
@@ -211,10 +240,11 @@ def _watched(call: Callable[[], Any], on_stop: Callable[[], None]) -> Any:
     thread.start()
     told = False
     while thread.is_alive():
-        thread.join(0.2)
+        thread.join(POLL_S)
         if STOP() and not told:
             told = True
-            on_stop()
+            ray.get(wire.stop.remote())
+        print("".join(ray.get(wire.take.remote())), end="", flush=True)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]

@@ -50,6 +50,7 @@ class PainterReplica:
             image_size=self.painter.image_size,
             classes=self.painter.classes.to_plain(),
             device=device,
+            has_style=self.painter.has_style,
         )
         self.paint.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
         self._paint_all([PaintJob(np.zeros(self.painter.image_size, dtype=np.uint8), seed=0)])
@@ -64,18 +65,27 @@ class PainterReplica:
         return await asyncio.to_thread(self._paint_all, jobs)
 
     def _paint_all(self, jobs: list[PaintJob]) -> list[np.ndarray]:
-        pictures = []
-        for start in range(0, len(jobs), self.together):
-            part = jobs[start : start + self.together]
-            padded = part + [part[-1]] * (self.together - len(part))
-            pictures += list(self._paint_pass(padded)[: len(part)])
-        return pictures
+        """Jobs of one kind (random style, one picture, a blend of two) share a pass; the order stays."""
+        pictures: dict[int, np.ndarray] = {}
+        kinds = [(job.style is None, job.style2 is None, job.blend) for job in jobs]
+        for kind in dict.fromkeys(kinds):
+            places = [place for place, one in enumerate(kinds) if one == kind]
+            for start in range(0, len(places), self.together):
+                part = places[start : start + self.together]
+                padded = part + [part[-1]] * (self.together - len(part))
+                painted = self._paint_pass([jobs[place] for place in padded])
+                pictures.update(zip(part, painted, strict=False))
+        return [pictures[place] for place in range(len(jobs))]
 
     def _paint_pass(self, jobs: list[PaintJob]) -> np.ndarray:
+        styles = [job.style for job in jobs if job.style is not None]
+        styles2 = [job.style2 for job in jobs if job.style2 is not None]
         return self.painter.paint(
             np.stack([job.label_map for job in jobs]),
             seeds=[job.seed for job in jobs],
-            styles=None if all(job.style is None for job in jobs) else [job.style for job in jobs],
+            styles=styles or None,
+            styles2=styles2 or None,
+            blend=jobs[0].blend,
         )
 
 
@@ -96,6 +106,7 @@ class SegmenterReplica:
             image_size=self.segmenter.image_size,
             classes=self.segmenter.classes.to_plain(),
             device="cpu",
+            has_style=False,
         )
         self.segmenter.segment([np.zeros((*self.segmenter.image_size, 3), dtype=np.uint8)])
 

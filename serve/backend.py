@@ -43,6 +43,8 @@ class ModelCard:
     classes: dict[str, Any]
     """The class table as plain data (gaugan.labels.ClassTable.to_plain)."""
     device: str
+    has_style: bool
+    """False for a segmenter, and for a generator that paints one picture per label map."""
 
 
 class Backend(Protocol):

@@ -40,6 +40,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unknown_colour": (422, "The label map has colours outside the class table"),
     "ignored_pixels": (422, "The label map has unlabelled pixels"),
     "wrong_size": (422, "The label map has another size than the model"),
+    "no_style": (422, "The model paints in one style only"),
     "unknown_style": (422, "There is no such style"),
     "internal": (500, "The server failed"),
     "no_segmenter": (501, "This server has no segmenter"),

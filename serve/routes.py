@@ -92,6 +92,8 @@ async def paint(
     ids = await asyncio.to_thread(uploads.read_label_map, await label_map.read(), painter.table, size, resize)
     first_style = await _style(service, style, style_id, "style", size)
     second_style = await _style(service, style2, style2_id, "style2", size)
+    if first_style is not None and not painter.card.has_style:
+        raise Problem("no_style", "This generator was trained without styles; send the label map alone.")
     if second_style is not None and first_style is None:
         raise Problem("invalid_field", "style2 mixes with style: send both.")
     first_seed = secrets.randbelow(schema.MAX_SEED + 1) if seed is None else seed
@@ -300,5 +302,6 @@ def _model_answer(card: ModelCard, table: labels.ClassTable, is_painter: bool) -
             checkpoint_hash=card.checkpoint_hash,
             image_size=card.image_size,
             device=card.device,
+            has_style=card.has_style,
         ),
     )

@@ -78,6 +78,7 @@ class ModelParameters(BaseModel):
     checkpoint_hash: str
     image_size: tuple[int, int] = Field(description="(height, width)")
     device: str
+    has_style: bool = Field(description="Whether seeds and style pictures change the painting.")
 
 
 class ModelAnswer(BaseModel):

@@ -7,7 +7,7 @@ import numpy as np
 from gaugan import labels, portraits
 
 # id -> (name, seed of gaugan.portraits)
-TEMPLATES: dict[str, tuple[str, int]] = {f"portrait-{number}": (f"Portrait {number}", number) for number in range(1, 7)}
+TEMPLATES: dict[str, tuple[str, int]] = {f"portrait-{seed}": (f"Portrait {seed}", seed) for seed in range(1, 7)}
 
 
 def template_ids(table: labels.ClassTable) -> list[str]:
@@ -16,10 +16,5 @@ def template_ids(table: labels.ClassTable) -> list[str]:
 
 
 def draw_template(template_id: str, size: tuple[int, int]) -> np.ndarray:
-    """uint8 `size` (height, width) label map; a square portrait, centred, on background."""
-    side = min(size)
-    _, square = portraits.draw_portrait(TEMPLATES[template_id][1], (side, side))
-    label_map = np.zeros(size, dtype=np.uint8)
-    top, left = size[0] - side, (size[1] - side) // 2
-    label_map[top : top + side, left : left + side] = square
-    return label_map
+    """uint8 `size` (height, width) label map."""
+    return portraits.draw_portrait(TEMPLATES[template_id][1], size)[1]

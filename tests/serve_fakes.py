@@ -12,7 +12,7 @@ TABLE = labels.PORTRAIT_CLASSES
 
 
 def card(name: str = "gaugan", size: tuple[int, int] = (64, 64), table: labels.ClassTable = TABLE) -> ModelCard:
-    return ModelCard(name, "step-7", "0123456789abcdef", size, table.to_plain(), "cpu")
+    return ModelCard(name, "step-7", "0123456789abcdef", size, table.to_plain(), "cpu", has_style=name == "gaugan")
 
 
 class FakeBackend:

@@ -31,7 +31,9 @@ def make_batch(size: int = 64, count: int = 2) -> dict[str, torch.Tensor]:
     """Left half dark = class 0, right half bright = class 5."""
     label_map = torch.zeros(count, size, size, dtype=torch.long)
     label_map[:, :, size // 2 :] = 5
-    image = torch.where(label_map[:, None] == 5, 0.8, -0.8).expand(-1, 3, -1, -1) + 0.1 * torch.randn(count, 3, size, size)
+    image = torch.where(label_map[:, None] == 5, 0.8, -0.8).expand(-1, 3, -1, -1) + 0.1 * torch.randn(
+        count, 3, size, size
+    )
     return {"image": image, "label_map": label_map}
 
 
@@ -81,7 +83,8 @@ def test_cross_entropy_equals_torch_and_ignored_pixels_do_not_count(power: float
     changed = logits.clone()
     changed[:, :, :3] += 5 * torch.randn(2, 4, 3, 8)
     torch.testing.assert_close(
-        segmentation_loss(changed, label_map, weights=weights)[0], segmentation_loss(logits, label_map, weights=weights)[0]
+        segmentation_loss(changed, label_map, weights=weights)[0],
+        segmentation_loss(logits, label_map, weights=weights)[0],
     )
 
 
@@ -172,7 +175,9 @@ def test_missing_imagenet_weights_are_an_error_that_names_the_alternatives(monke
 
     monkeypatch.setattr(type(initial.MobileNet_V2_Weights.IMAGENET1K_V2), "get_state_dict", offline)
     with pytest.raises(UserError, match=r'(?s)no network.*s3://.*"none"'):
-        initial.load_initial_weights(UNet("v3", 7, TINY), initial="", encoder_weights="imagenet", classes=PORTRAIT_CLASSES)
+        initial.load_initial_weights(
+            UNet("v3", 7, TINY), initial="", encoder_weights="imagenet", classes=PORTRAIT_CLASSES
+        )
 
 
 def test_encoder_weights_load_from_a_file_and_a_wrong_file_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The settings of the style encoder and of the SPADE generator. Torch-free, so that a command line can show them at once."""
+"""The settings of the style encoder and of the SPADE generator. Torch-free: a command line can show them at once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class StyleVAEConfig:
     """Length of the style vector; the generator's z_dim is the same."""
     nef: int = 64
     """Channels of the encoder's first layer; 64 is the published width."""
-    norm_E: str = "spectralinstance"
+    encoder_norm: str = "spectralinstance"
     """Norm of the encoder: [spectral] then none, batch, sync_batch or instance."""
     encoder_size: int | None = None
-    """Pictures are resized to this square for the encoder: a power of two; unset = the picture's, at most 256 (published)."""
+    """The encoder sees pictures as this square, a power of two; unset = the picture's size, at most 256 (as published)."""
     decoder_width: int = 32
     """Channels of the decoder at full size; it is thrown away after training."""
     labels_to_decoder: bool = True
@@ -57,23 +57,23 @@ class SpadeConfig:
     """5, 6 or 7 doublings from the first feature map to the picture."""
     spade_hidden: int = 128
     """Width of the hidden layer of each SPADE modulation; smaller is faster."""
-    norm_G: str = "spectralspadesyncbatch3x3"
+    generator_norm: str = "spectralspadesyncbatch3x3"
     """[spectral]spade(syncbatch|batch|instance)KxK."""
     dontcare_channel: bool = False
     """Ignored pixels (255) become one more class; otherwise they belong to no class."""
     ndf: int = 64
     """Channels of the discriminator's first layer."""
-    num_D: int = 2
+    num_discriminators: int = 2
     """Discriminators, each at half the size of the one before."""
-    n_layers_D: int = 4
+    discriminator_layers: int = 4
     """Layers of each discriminator."""
-    norm_D: str = "spectralinstance"
+    discriminator_norm: str = "spectralinstance"
     """[spectral](none|batch|sync_batch|instance)."""
     z_dim: int = 256
     """Length of the style vector."""
     nef: int = 64
     """Channels of the encoder's first layer, for style=joint_vae (a frozen encoder brings its own)."""
-    norm_E: str = "spectralinstance"
+    encoder_norm: str = "spectralinstance"
     """Norm of the encoder, for style=joint_vae."""
     encoder_size: int | None = None
     """Square that the encoder sees, for style=joint_vae; unset = the picture's size, at most 256."""
@@ -102,7 +102,7 @@ class SpadeConfig:
     decay_steps: int = 1
     """Steps that it takes to fall to 0."""
     mode: Literal["fast", "faithful"] = "fast"
-    """fast = one generator and one discriminator pass per step; faithful = the published order with a second generator pass."""
+    """fast = one pass of each network per step; faithful = the published order with a second generator pass."""
     precision: Precision = "auto"
     """bf16 = autocast with losses, statistics and sigma in fp32; auto = bf16 where the device computes in it."""
     ema_half_life: float = 10_000.0

@@ -1,7 +1,7 @@
 """Multi-scale patch discriminator and the normalised convolutions it shares with the encoder.
 
-Wang et al., "High-Resolution Image Synthesis with Conditional GANs", 2018, arXiv:1711.11585, with the layers and key names
-of the published SPADE code (Park et al. 2019, arXiv:1903.07291).
+Wang et al., "High-Resolution Image Synthesis with Conditional GANs", 2018, arXiv:1711.11585, with the layers and key
+names of the published SPADE code (Park et al. 2019, arXiv:1903.07291).
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Park et al. 2019 (arXiv:1903.07291), figure 14, with the published key names (la
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +24,9 @@ class StyleEncoder(nn.Module):
     small pictures that saves the resizing to 256 (16 times the pixels at 64). `nef` is the width of the first layer.
     """
 
-    def __init__(self, *, input_size: int = 256, nef: int = 64, z_dim: int = 256, norm: str = "spectralinstance") -> None:
+    def __init__(
+        self, *, input_size: int = 256, nef: int = 64, z_dim: int = 256, norm: str = "spectralinstance"
+    ) -> None:
         super().__init__()
         num_layers = input_size.bit_length() - FINAL_SIDE.bit_length()
         if num_layers < 1 or input_size != FINAL_SIDE << num_layers:
@@ -34,6 +38,24 @@ class StyleEncoder(nn.Module):
             setattr(self, f"layer{number + 1}", conv)
         self.fc_mu = nn.Linear(channels[-1] * FINAL_SIDE**2, z_dim)
         self.fc_var = nn.Linear(channels[-1] * FINAL_SIDE**2, z_dim)
+
+    @staticmethod
+    def from_state(state: Mapping[str, Tensor]) -> StyleEncoder:
+        """The encoder that a state dict belongs to, with its weights: all sizes are read off the names and shapes."""
+        num_layers = len({name.partition(".")[0] for name in state if name.startswith("layer")})
+        kind = "none" if not any(name.startswith("layer1.0.") for name in state) else "instance"
+        if "layer1.1.running_mean" in state:
+            kind = "batch"
+        spectral = any(name.endswith("weight_orig") for name in state)
+        first = next(value for name, value in state.items() if name.startswith("layer1.") and value.dim() == 4)
+        encoder = StyleEncoder(
+            input_size=FINAL_SIDE << num_layers,
+            nef=first.shape[0],
+            z_dim=state["fc_mu.weight"].shape[0],
+            norm=("spectral" if spectral else "") + kind,
+        )
+        encoder.load_state_dict(state)
+        return encoder
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [-1, 1] -> mu, logvar: float32 (N, z_dim) each."""

@@ -35,7 +35,7 @@ class LabelPyramid:
 
 @dataclass(frozen=True)
 class SpadeNorm:
-    """What the published `norm_G` string says, such as "spectralspadesyncbatch3x3"."""
+    """What the published `generator_norm` string says, such as "spectralspadesyncbatch3x3"."""
 
     spectral: bool
     kind: Literal["batch", "instance"]
@@ -49,7 +49,7 @@ class SpadeNorm:
             first, cross, second = rest.removeprefix(word).partition("x")
             if rest.startswith(word) and cross and first == second and first.isdigit() and int(first) % 2 == 1:
                 return SpadeNorm(text.startswith("spectral"), "instance" if word == "instance" else "batch", int(first))
-        raise UserError(f"norm_G: {text!r}; expected [spectral]spade(syncbatch|batch|instance)KxK, K odd, such as "
+        raise UserError(f"generator_norm {text!r}; expected [spectral]spade(syncbatch|batch|instance)KxK, K odd, such as "
                         "spectralspadesyncbatch3x3")  # fmt: skip
 
 
@@ -75,10 +75,10 @@ class Spade(nn.Module):
         return torch.addcmul(normalised + beta, normalised, gamma)
 
     def modulation(self, onehot: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, label_channels, h, w) -> gamma, beta: (N, channels, h, w) each, in one convolution over the hidden layer."""
+        """(N, label_channels, h, w) -> gamma, beta (N, channels, h, w), in one convolution over the hidden layer."""
         hidden = self.mlp_shared(onehot)
         weight = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
         bias = torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])  # type: ignore[list-item]
-        both = F.conv2d(hidden, weight, bias, padding=self.mlp_gamma.padding)  # type: ignore[arg-type]
+        both = F.conv2d(hidden, weight, bias, padding=self.mlp_gamma.padding)
         gamma, beta = both.chunk(2, dim=1)
         return gamma, beta

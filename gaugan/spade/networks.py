@@ -22,7 +22,9 @@ DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
 class SpadeBlock(nn.Module):
     """Residual block with SPADE before each convolution; the shortcut is learned when the channel count changes."""
 
-    def __init__(self, in_channels: int, out_channels: int, label_channels: int, *, norm: SpadeNorm, hidden: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, label_channels: int, *, norm: SpadeNorm, hidden: int
+    ) -> None:
         super().__init__()
         middle = min(in_channels, out_channels)
         conv = SpectralConv2d if norm.spectral else nn.Conv2d
@@ -111,11 +113,12 @@ class Generator(nn.Module):
 
 
 def start_size(image_size: tuple[int, int], upsampling: Upsampling) -> tuple[int, int]:
-    """(height, width) of the first feature map. Raises UserError when the picture's sides don't divide by its doublings."""
+    """(height, width) of the first feature map. Raises UserError when the picture's sides can't be halved so often."""
     factor = 2 ** DOUBLINGS[upsampling]
     if any(side % factor or side < factor for side in image_size):
         raise UserError(
-            f"image_size {image_size[0]}x{image_size[1]}: upsampling={upsampling!r} needs both sides to be multiples of {factor}"
+            f"image_size {image_size[0]}x{image_size[1]}: upsampling={upsampling!r} needs sides that are multiples "
+            f"of {factor}"
         )
     return image_size[0] // factor, image_size[1] // factor
 

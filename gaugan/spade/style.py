@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gaugan import checkpoint
 from gaugan.config import UserError
+from gaugan.spade.config import SpadeConfig, StyleVAEConfig
 from gaugan.spade.encoder import StyleEncoder
 
 ACTIVE_VARIANCE = 0.01
@@ -84,7 +85,7 @@ class Style(nn.Module):
 
 
 def encoder_input_size(image_size: tuple[int, int], wanted: int | None) -> int:
-    """The side of the square that the encoder sees: `wanted`, or the largest power of two in the picture, at most 256."""
+    """The side of the square that the encoder sees: `wanted`, or the picture's largest power of two, at most 256."""
     return wanted or min(256, 1 << (min(image_size).bit_length() - 1))
 
 
@@ -98,9 +99,7 @@ def load_style(uri: str, device: torch.device | str = "cpu") -> Style:
     networks = loaded.state["networks"]
     if "E" not in networks or "style" not in networks:
         raise UserError(f"{uri}: system {loaded.meta['system']!r} has no style encoder; give a style_vae checkpoint")
-    style = build_style(loaded.meta["config"], loaded.image_size)
-    style.encoder.load_state_dict(networks["E"])
-    style.prior.load_state_dict(networks["style"])
+    style = style_from_networks(networks)
     active = style.prior.active_units()
     if active < MIN_ACTIVE_UNITS:
         raise UserError(
@@ -110,11 +109,16 @@ def load_style(uri: str, device: torch.device | str = "cpu") -> Style:
     return style.to(device)
 
 
-def build_style(config: Mapping[str, object], image_size: tuple[int, int]) -> Style:
-    """An untrained Style with the sizes of a StyleVAEConfig or SpadeConfig given as plain values."""
-    wanted = config.get("encoder_size")
-    assert wanted is None or isinstance(wanted, int)
-    nef, z_dim, norm = config["nef"], config["z_dim"], config["norm_E"]
-    assert isinstance(nef, int) and isinstance(z_dim, int) and isinstance(norm, str)
-    size = encoder_input_size(image_size, wanted)
-    return Style(StyleEncoder(input_size=size, nef=nef, z_dim=z_dim, norm=norm), StylePrior(z_dim))
+def style_from_networks(networks: Mapping[str, Mapping[str, Tensor]]) -> Style:
+    """The Style in a checkpoint's networks "E" and "style"."""
+    encoder = StyleEncoder.from_state(networks["E"])
+    prior = StylePrior(encoder.fc_mu.out_features)
+    prior.load_state_dict(networks["style"])
+    return Style(encoder, prior)
+
+
+def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int]) -> Style:
+    """An untrained Style of the config's sizes."""
+    size = encoder_input_size(image_size, config.encoder_size)
+    encoder = StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
+    return Style(encoder, StylePrior(config.z_dim))

@@ -1,7 +1,7 @@
 """SPADE training: the generator and discriminator steps, evaluation with averaged weights, state.
 
-    system = SpadeSystem(SpadeConfig(), classes=classes, image_size=(128, 128), device=device, encoder=load_style(uri))
-    metrics = system.train_step({"image": ..., "label_map": ...}, step)
+system = SpadeSystem(SpadeConfig(), classes=classes, image_size=(128, 128), device=device, encoder=load_style(uri))
+metrics = system.train_step({"image": ..., "label_map": ...}, step)
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan import losses, metrics, parallel
-from gaugan.config import UserError, to_plain
+from gaugan.config import UserError
 from gaugan.ema import Ema
-from gaugan.labels import IGNORE, ClassTable, onehot
+from gaugan.labels import IGNORE, ClassTable
 from gaugan.nn import (
     RunningStatistics,
     apply_gradients,
@@ -28,9 +28,8 @@ from gaugan.nn import (
     recalibrate,
     set_learning_rate,
 )
+from gaugan.spade.build import build_discriminator, build_generator, encode_labels
 from gaugan.spade.config import SpadeConfig, learning_rate_factor
-from gaugan.spade.discriminator import Discriminator
-from gaugan.spade.networks import Generator
 from gaugan.spade.objective import FeatureNetwork, Outputs, SpadeObjective
 from gaugan.spade.style import Style, build_style
 
@@ -40,7 +39,7 @@ Judge = Callable[[Tensor], Tensor]
 
 
 class SpadeSystem:
-    """Generator G, its average G_ema, discriminator D and, unless style is "none", the style encoder E with its prior."""
+    """Generator G, its average G_ema, discriminator D; with styles also the encoder E and its prior."""
 
     best_metric = "consistency_miou"
 
@@ -60,8 +59,8 @@ class SpadeSystem:
         self.objective = SpadeObjective(
             config.gan_mode, config.lambda_feat, config.lambda_perceptual, config.lambda_kld, features
         )
-        self.G = build_generator(config, classes.num_classes, image_size)
-        self.D = build_discriminator(config, classes.num_classes)
+        self.G: nn.Module = build_generator(config, classes.num_classes, image_size)
+        self.D: nn.Module = build_discriminator(config, classes.num_classes)
         self.networks: dict[str, nn.Module] = {"G": self.G, "D": self.D}
         for network in (self.G, self.D):
             initialise(network, config.init)
@@ -72,7 +71,7 @@ class SpadeSystem:
                 self.style.encoder.requires_grad_(True)
         for network in self.networks.values():
             network.to(device)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
         self.ema = Ema(self.G, config.ema_half_life)
         self.networks["G_ema"] = self.ema.network
         self.G, self.D = parallel.sync_batchnorm(self.G), parallel.sync_batchnorm(self.D)
@@ -115,8 +114,8 @@ class SpadeSystem:
     def _fast_step(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Both updates from one pass of G and one of D.
 
-        G's gradient enters through the painted picture, so D's weights get none from it; D's own loss then uses the same
-        outputs. D is unchanged between the two, so this is the usual G-then-D order on one fake.
+        G's gradient enters through the painted picture, so D's weights get none from it; D's own loss then uses the
+        same outputs. D is unchanged between the two, so this is the usual G-then-D order on one fake.
         """
         power_iteration(self.G)
         power_iteration(self.D)
@@ -162,14 +161,14 @@ class SpadeSystem:
         In one pass over both (fake first) when D has batch statistics. Without them two passes give the same numbers,
         and the generator's gradient skips the real half.
         """
-        if "batch" not in self.config.norm_D:
+        if "batch" not in self.config.discriminator_norm:
             return self.D(labels, fake), self.D(labels, image)
         both = self.D(torch.cat([labels, labels]), torch.cat([fake, image]))
         half = len(fake)
         return [[x[:half] for x in scale] for scale in both], [[x[half:] for x in scale] for scale in both]
 
     def _draw_style(self, image: Tensor) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
-        """(z, posterior): z = mu + eps * sigma of the real picture; the posterior only when its encoder is being trained."""
+        """z = mu + eps * sigma of the real picture, and (mu, logvar) when the encoder is being trained."""
         if self.style is None:
             return None, None
         if self.config.style == "frozen_encoder":
@@ -230,7 +229,7 @@ class SpadeSystem:
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Means over held-out batches; with a judge also how well painted pictures show the label map they were given.
 
-        consistency_miou and consistency_accuracy: confusion of the judge's labels on painted pictures, against the given ones.
+        consistency_miou, consistency_accuracy: the judge's labels on painted pictures against the given ones.
         style_effect: mean absolute difference between two random styles on one label map (0 = z is ignored).
         """
         sums: dict[str, float] = {}
@@ -268,7 +267,7 @@ class SpadeSystem:
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> Tensor:
-        """One picture (3, H', W'): a row each of label maps, real pictures, painted in their style, painted in random styles."""
+        """One picture (3, H', W'), a row each: label maps, real pictures, painted in their style, in random styles."""
         colours = torch.tensor(self.classes.colours, device=self.device).float().div(127.5).sub(1.0)
         known = batch["label_map"].where(batch["label_map"] != IGNORE, 0)
         rows = [colours[known].permute(0, 3, 1, 2), batch["image"], self.generate(batch)]
@@ -295,43 +294,12 @@ class SpadeSystem:
         self.images_seen = state["extra"]["images_seen"]
 
 
-def encode_labels(label_map: Tensor, num_classes: int, *, dontcare: bool = False) -> Tensor:
-    """int64 (N, H, W) -> float32 (N, num_classes (+1), H, W); ignored pixels are all zero, or the last channel."""
-    if not dontcare:
-        return onehot(label_map, num_classes)
-    return onehot(label_map.where(label_map != IGNORE, num_classes), num_classes + 1)
-
-
-def build_generator(config: SpadeConfig, num_classes: int, image_size: tuple[int, int]) -> Generator:
-    """An untrained generator of the config's sizes."""
-    return Generator(
-        num_classes + config.dontcare_channel,
-        image_size,
-        ngf=config.ngf,
-        z_dim=None if config.style == "none" else config.z_dim,
-        upsampling=config.upsampling,
-        norm=config.norm_G,
-        hidden=config.spade_hidden,
-    )
-
-
-def build_discriminator(config: SpadeConfig, num_classes: int) -> Discriminator:
-    """An untrained discriminator of the config's sizes."""
-    return Discriminator(
-        num_classes + config.dontcare_channel + 3,
-        ndf=config.ndf,
-        num_scales=config.num_D,
-        num_layers=config.n_layers_D,
-        norm=config.norm_D,
-    )
-
-
 def _style(config: SpadeConfig, image_size: tuple[int, int], given: Style | None) -> Style | None:
     """The style model that the config asks for. Raises UserError when it is missing or of another z_dim."""
     if config.style == "none":
         return None
     if config.style == "joint_vae":
-        return build_style(to_plain(config), image_size)
+        return build_style(config, image_size)
     if given is None:
         raise UserError("style=frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none")
     z_dim = given.encoder.fc_mu.out_features

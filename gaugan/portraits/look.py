@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gaugan.portrait_canvas import Colour, Points, hsv, luminance, mix, shade
+from gaugan.portraits.canvas import Colour, Points, hsv, luminance, mix, shade
 
 # hue, saturation, value: (low, high) each, then how often. Roughly the mix of television anime.
 _HAIR_TONES = (
@@ -71,8 +71,8 @@ def any_colour(rng: np.random.Generator) -> Colour:
     if kind < 0.25:
         return hsv(rng.random(), rng.uniform(0, 0.12), rng.uniform(0.75, 1.0))
     if kind < 0.45:
-        return hsv(rng.random(), rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.35))
-    return hsv(rng.random(), rng.uniform(0.1, 0.85), rng.uniform(0.3, 1.0))
+        return hsv(rng.random(), rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.4))
+    return hsv(rng.random(), rng.uniform(0.1, 0.75), rng.uniform(0.45, 1.0))
 
 
 def near(rng: np.random.Generator, colour: Colour, spread: float = 18) -> Colour:
@@ -88,9 +88,9 @@ def _hair_colour(rng: np.random.Generator) -> Colour:
 
 
 def _skin_colour(rng: np.random.Generator) -> Colour:
-    if rng.random() < 0.07:
-        return hsv(rng.uniform(0.04, 0.08), rng.uniform(0.35, 0.6), rng.uniform(0.45, 0.85))
-    return hsv(rng.uniform(0.03, 0.1), rng.uniform(0.04, 0.27), rng.uniform(0.88, 1.0))
+    if rng.random() < 0.05:
+        return hsv(rng.uniform(0.04, 0.08), rng.uniform(0.35, 0.6), rng.uniform(0.5, 0.88))
+    return hsv(rng.uniform(0.03, 0.085), rng.uniform(0.04, 0.25), rng.uniform(0.93, 1.0))
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -100,6 +100,8 @@ def draw_look(rng: np.random.Generator) -> Look:
         hair = near(rng, skin, 10)
     kind = rng.random()
     first = any_colour(rng)
+    if rng.random() < 0.33:
+        first = hsv(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.85, 1))
     if kind < 0.12:
         first = near(rng, hair)
     elif kind < 0.22:
@@ -111,8 +113,8 @@ def draw_look(rng: np.random.Generator) -> Look:
     skin_shadow = mix(shade(skin, rng.uniform(0.68, 0.86)), (235, 120, 100), rng.uniform(0.0, 0.2))
     return Look(
         hair=hair,
-        hair_shadow=shade(hair, rng.uniform(0.58, 0.82)),
-        hair_light=mix(hair, (255, 255, 255), rng.uniform(0.15, 0.6)),
+        hair_shadow=shade(hair, rng.uniform(0.5, 0.78)),
+        hair_light=mix(hair, (255, 255, 255), rng.uniform(0.2, 0.7)),
         skin=skin,
         skin_shadow=skin_shadow,
         iris=iris,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from gaugan.portrait_canvas import Canvas, Colour, mix, shade
-from gaugan.portrait_look import Look, any_colour, near
+from gaugan.portraits.canvas import Canvas, Colour, mix, shade
+from gaugan.portraits.look import Look, any_colour, near
 
 
 def paint_background(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
@@ -50,12 +50,11 @@ def _colours(look: Look, rng: np.random.Generator) -> list[Colour]:
     elif kind < 0.33:
         base = near(rng, look.clothes[0], 12)
     other = any_colour(rng)
-    quiet = rng.uniform(0.1, 0.9)
     return [
         base,
-        mix(base, other, quiet * 0.6),
-        shade(base, rng.uniform(0.5, 0.95)),
-        mix(base, (255, 255, 255), 0.5 * quiet),
+        mix(base, other, rng.uniform(0.1, 0.8)),
+        shade(base, rng.uniform(0.35, 0.9)),
+        mix(base, (255, 255, 255), rng.uniform(0.2, 0.8)),
     ]
 
 

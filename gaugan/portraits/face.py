@@ -1,96 +1,34 @@
-"""Faces of the procedural portraits: head shape, ears, eyes, brows, nose, mouth, blush, glasses. Head units."""
+"""Faces of the procedural portraits: head shape, ears, brows, nose, mouth, blush, glasses. Head units."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from gaugan.portrait_canvas import (
-    EYE,
+from gaugan.portraits.canvas import (
     FACE,
     HAIR,
     MOUTH,
     SKIN,
-    Colour,
     Pen,
     Points,
     bend,
     ellipse,
     hsv,
-    luminance,
     mirrored,
     mix,
     points,
-    shade,
     smooth,
 )
-from gaugan.portrait_look import Look
-
-
-@dataclass(frozen=True)
-class Expression:
-    """Where the features sit and how they are drawn; shared by both halves of the face."""
-
-    eye_x: float
-    eye_half_width: float
-    eye_half_height: float
-    eye_slant: float  # radians, outer corner up when positive
-    left_eye: str  # open, closed_up, closed_down
-    right_eye: str
-    iris_width: float  # fraction of the eye's half width
-    lash: float  # width of the upper lash line
-    gaze: float
-    brow_height: float
-    brow_slant: float
-    brow_width: float
-    brow_colour: Colour
-    mouth: str
-    mouth_y: float
-    chin_y: float
-    jaw: float
-
-
-def draw_expression(rng: np.random.Generator, look: Look) -> Expression:
-    """A random expression."""
-    mood = rng.choice(("calm", "happy", "angry", "sad"), p=(0.45, 0.25, 0.17, 0.13))
-    slant = {"calm": 0.0, "happy": -0.05, "angry": -0.32, "sad": 0.28}[str(mood)]  # brows: inner end down when negative
-    closed = rng.random()
-    style = str(rng.choice(("closed_up", "closed_down")))
-    mouths = {
-        "calm": ("line", "smile", "pout", "small_open", "dot"),
-        "happy": ("smile", "open", "smile", "wide_open", "cat"),
-        "angry": ("frown", "line", "teeth", "small_open", "frown"),
-        "sad": ("frown", "line", "small_open", "wavy", "dot"),
-    }[str(mood)]
-    brow = shade(look.hair, 0.7) if luminance(look.hair) > 50 else look.hair
-    eye_half_height = float(np.clip(rng.normal(0.235, 0.065), 0.1, 0.38))
-    return Expression(
-        eye_x=float(rng.uniform(0.5, 0.6)),
-        eye_half_width=float(rng.uniform(0.24, 0.34)),
-        eye_half_height=eye_half_height,
-        eye_slant=float(rng.normal(0.08, 0.1)),
-        left_eye=style if closed < 0.07 or 0.1 < closed < 0.12 else "open",
-        right_eye=style if closed < 0.1 else "open",
-        iris_width=float(rng.uniform(0.5, 0.78)) if eye_half_height > 0.15 else float(rng.uniform(0.38, 0.55)),
-        lash=float(rng.uniform(0.045, 0.1)),
-        gaze=float(rng.normal(0, 0.1)),
-        brow_height=float(rng.uniform(0.14, 0.3)),
-        brow_slant=float(slant + rng.normal(0, 0.08)),
-        brow_width=float(rng.uniform(0.025, 0.075) if rng.random() < 0.88 else rng.uniform(0.1, 0.16)),
-        brow_colour=brow if rng.random() < 0.8 else shade(look.skin, 0.45),
-        mouth=str(rng.choice(mouths)),
-        mouth_y=float(rng.uniform(0.76, 0.92)),
-        chin_y=float(rng.uniform(1.18, 1.4)),
-        jaw=float(rng.uniform(0.75, 1.12)),
-    )
+from gaugan.portraits.expression import Expression
+from gaugan.portraits.eyes import paint_eyes
+from gaugan.portraits.look import Look
 
 
 def face_shape(look: Look, expression: Expression, far_cheek: float = 1.0) -> Points:
     """Outline of the face; the chin follows the turn of the head and the far cheek flattens."""
     chin, jaw = expression.chin_y, expression.jaw
-    half = points((0.98, -0.7), (1.01, -0.1), (0.97, 0.3), (0.83 * jaw**0.4, chin * 0.55), (0.5 * jaw, chin * 0.82))
-    half = np.concatenate([half, points((0.14 * jaw, chin * 0.985))])
+    half = points((0.98, -0.7), (1.01, -0.1), (0.97, 0.3), (0.83 * jaw**0.4, chin * 0.55), (0.48 * jaw, chin * 0.83))
+    half = np.concatenate([half, points((0.16 * jaw, chin * 0.98))])
     left = mirrored(half)
     top = points((-0.6, -1.2), (0.0, -1.35), (0.6, -1.2))
     outline = np.concatenate([top, half, points((0.0, chin)), left[::-1]])
@@ -150,14 +88,7 @@ def paint_features(pen: Pen, look: Look, expression: Expression, rng: np.random.
     paint_nose(pen, look, expression, rng)
     paint_mouth(pen, look, expression, rng)
     paint_brows(pen, look, expression, FACE)
-    lids = rng.random() < 0.6
-    lashes = int(rng.integers(0, 4))
-    for side, state in ((-1.0, expression.left_eye), (1.0, expression.right_eye)):
-        eye = _EyeFrame(pen, look, expression, side)
-        if state == "open":
-            _paint_open_eye(eye, lids, lashes, np.random.default_rng(rng.integers(2**32) if side < 0 else 7))
-        else:
-            _paint_closed_eye(eye, 1.0 if state == "closed_up" else -1.0)
+    paint_eyes(pen, look, expression, rng)
 
 
 def paint_nose(pen: Pen, look: Look, expression: Expression, rng: np.random.Generator) -> None:
@@ -184,9 +115,9 @@ def paint_nose(pen: Pen, look: Look, expression: Expression, rng: np.random.Gene
 def paint_mouth(pen: Pen, look: Look, expression: Expression, rng: np.random.Generator) -> None:
     """One of nine mouths; a closed mouth is labelled as a strip a little thicker than its line."""
     y, kind = expression.mouth_y, expression.mouth
-    half, line = rng.uniform(0.07, 0.2), look.feature_line(look.skin)
-    line = mix(line, (140, 40, 40), rng.uniform(0, 0.5))
-    inside = hsv(rng.uniform(0.96, 1.03), rng.uniform(0.35, 0.7), rng.uniform(0.35, 0.85))
+    half, line = rng.uniform(0.09, 0.22), look.feature_line(look.skin)
+    line = mix(mix(line, (150, 50, 45), rng.uniform(0, 0.5)), look.skin, rng.uniform(0, 0.4))
+    inside = hsv(rng.uniform(0.96, 1.03), rng.uniform(0.35, 0.7), rng.uniform(0.45, 0.9))
     if kind in ("line", "smile", "frown", "pout", "wavy", "cat", "dot"):
         rise = {"smile": -0.35, "frown": 0.35, "pout": 0.5}.get(kind, 0.0)
         half = {"pout": 0.06, "dot": 0.035}.get(kind, half)
@@ -197,7 +128,7 @@ def paint_mouth(pen: Pen, look: Look, expression: Expression, rng: np.random.Gen
         path = look.turned(path)
         width = rng.uniform(0.018, 0.035)
         pen.stroke(path, line, [width * 0.6, width, width * 0.6], MOUTH)
-        pen.mark(ribbon_strip(path, max(width, 0.042)), MOUTH)
+        pen.mark(ribbon_strip(path, max(width, 0.05)), MOUTH)
         if rng.random() < 0.35:  # the lower lip's shadow is face
             lip = look.turned(points((-0.05, y + 0.13), (0.05, y + 0.13)))
             pen.stroke(lip, look.skin_shadow, [0.01, 0.03, 0.01])
@@ -245,88 +176,6 @@ def paint_brows_over_hair(pen: Pen, look: Look, expression: Expression) -> None:
     paint_brows(pen, look, expression, HAIR)
     pen.canvas.picture.paste(before, (0, 0), hair.point([255 if i == 0 else 150 for i in range(256)]))
     pen.canvas.labels.paste(labels)
-
-
-class _EyeFrame:
-    """Maps eye units (u in [-1, 1] from inner to outer corner, y down in half heights) to the head."""
-
-    def __init__(self, pen: Pen, look: Look, expression: Expression, side: float) -> None:
-        self.pen, self.look, self.expression, self.side = pen, look, expression, side
-
-    def head(self, shape: Points) -> Points:
-        e = self.expression
-        x, y = shape[:, 0] * e.eye_half_width, shape[:, 1] * e.eye_half_height
-        y = y - np.sin(e.eye_slant) * x
-        return self.look.turned(np.stack([self.side * (e.eye_x + x), y], 1))
-
-
-def _upper_lid(u: Points) -> Points:
-    return -np.sqrt(np.maximum(0.0, 1 - np.abs(u) ** 2.6)) + 0.12 * u
-
-
-def _lower_lid(u: Points) -> Points:
-    return 0.92 * np.maximum(0.0, 1 - np.abs(u) ** 3.0) ** 0.8 + 0.12 * u
-
-
-def _paint_open_eye(eye: _EyeFrame, lids: bool, lashes: int, rng: np.random.Generator) -> None:
-    """White, iris with gradient and lights, lash line, lower line, lid crease."""
-    pen, look, e = eye.pen, eye.look, eye.expression
-    u = np.linspace(-1, 1, 17)
-    upper, lower = np.stack([u, _upper_lid(u)], 1), np.stack([u, _lower_lid(u)], 1)
-    white = mix((255, 255, 255), look.skin, 0.12)
-    opening = np.concatenate([upper, lower[::-1]])
-    pen.fill(eye.head(opening), white, EYE)
-    pen.fill(eye.head(np.concatenate([upper, (upper + (0, 0.28))[::-1]])), shade(white, 0.78), EYE)
-
-    def clipped(shape: Points) -> Points:
-        x = np.clip(shape[:, 0], -1, 1)
-        return eye.head(np.stack([x, np.clip(shape[:, 1], _upper_lid(x), _lower_lid(x))], 1))
-
-    centre = -0.08 + e.gaze * eye.side
-    width, tall = e.iris_width, 1.02 if e.eye_half_height > 0.17 else 1.3
-    dark = shade(look.iris, 0.35)
-    pen.fill(clipped(ellipse(centre, -0.05, width, tall)), dark, EYE)
-    pen.fill(clipped(ellipse(centre, 0.05, width * 0.86, tall * 0.86)), shade(look.iris, 0.75), EYE)
-    pen.fill(clipped(ellipse(centre, 0.3, width * 0.8, tall * 0.56)), look.iris, EYE)
-    pen.fill(clipped(ellipse(centre, 0.52, width * 0.6, tall * 0.32)), mix(look.iris, (255, 255, 255), 0.35), EYE)
-    pen.fill(clipped(ellipse(centre, -0.02, width * 0.4, tall * 0.45)), shade(dark, 0.6), EYE)
-    lash_colour = mix(shade(look.hair, 0.25), (20, 14, 20), 0.6)
-    lash = e.lash / e.eye_half_height
-    path = np.concatenate([upper - (0, lash * 0.3), points((1.12, 0.22))])
-    pen.fill(eye.head(_lash(path, lash)), lash_colour, EYE)
-    for k in range(lashes):
-        at = 0.98 - 0.2 * k
-        root = points((at, float(_upper_lid(np.array([min(at, 0.95)]))[0])))[0]
-        pen.stroke(eye.head(np.stack([root, root + (0.3, -0.32 + 0.05 * k)])), lash_colour, [0.04, 0.006], EYE)
-    under = lower[8:] if lashes else lower[4:14]
-    pen.stroke(eye.head(under), mix(lash_colour, look.skin, 0.3), [0.01, 0.024, 0.012], EYE)
-    light = (255, 255, 255)
-    size = rng.uniform(0.16, 0.3)
-    pen.fill(clipped(ellipse(centre - 0.26 * eye.side * look.light, -0.38, size, size * 1.1)), light, EYE)
-    if rng.random() < 0.7:
-        pen.fill(clipped(ellipse(centre + 0.24 * eye.side * look.light, 0.42, size * 0.5, size * 0.5)), light, EYE)
-    if lids:
-        crease = np.stack([u[2:14], _upper_lid(u[2:14]) - lash - 0.22], 1)
-        pen.stroke(eye.head(crease), shade(look.skin, 0.55), [0.006, 0.018, 0.006])
-
-
-def _lash(path: Points, thickness: float) -> Points:
-    """The upper lash line: thin at the inner corner, thick towards the outer one."""
-    grow = np.interp(np.linspace(0, 1, len(path)), (0, 0.25, 0.8, 1), (0.25, 0.9, 1.1, 0.1))[:, None] * thickness
-    return np.concatenate([path + grow * (0, -0.5), (path + grow * (0, 0.6))[::-1]])
-
-
-def _paint_closed_eye(eye: _EyeFrame, direction: float) -> None:
-    """A closed eye is an arc, up (laughing) or down (asleep), labelled as eye."""
-    u = np.linspace(-1, 1, 13)
-    arc = np.stack([u, direction * (-0.55 + 0.65 * (u**2)) + 0.2], 1)
-    colour = mix(shade(eye.look.hair, 0.25), (20, 14, 20), 0.6)
-    width = max(eye.expression.lash, 0.06)
-    eye.pen.stroke(eye.head(arc), colour, [width * 0.4, width, width * 0.5], EYE)
-    if direction < 0:
-        for at in (0.7, 0.95):
-            root = np.array((at, direction * (-0.55 + 0.65 * at**2) + 0.2))
-            eye.pen.stroke(eye.head(np.stack([root, root + (0.18, 0.25)])), colour, [0.03, 0.008], EYE)
 
 
 def paint_glasses(pen: Pen, look: Look, expression: Expression, rng: np.random.Generator) -> None:

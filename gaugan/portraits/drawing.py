@@ -19,26 +19,27 @@ from gaugan import storage
 from gaugan.annotations import write_labelme
 from gaugan.images import encode_jpeg, encode_png
 from gaugan.labels import PORTRAIT_CLASSES
-from gaugan.portrait_backgrounds import paint_background
-from gaugan.portrait_canvas import Canvas, Pen
-from gaugan.portrait_clothes import draw_body, paint_accessories, paint_choker, paint_clothes, paint_hand, paint_neck
-from gaugan.portrait_face import (
-    draw_expression,
+from gaugan.portraits.accessories import paint_accessories, paint_choker, paint_hand
+from gaugan.portraits.backgrounds import paint_background
+from gaugan.portraits.canvas import Canvas, Pen
+from gaugan.portraits.clothes import draw_body, paint_clothes, paint_neck
+from gaugan.portraits.expression import draw_expression
+from gaugan.portraits.face import (
     paint_brows_over_hair,
     paint_ears,
     paint_face,
     paint_features,
     paint_glasses,
 )
-from gaugan.portrait_hair import (
+from gaugan.portraits.hair import (
     cast_shadow,
-    draw_hairstyle,
     paint_animal_ears,
     paint_back,
     paint_falling_hair,
     paint_front,
 )
-from gaugan.portrait_look import Look, draw_look
+from gaugan.portraits.hairstyle import draw_hairstyle
+from gaugan.portraits.look import Look, draw_look
 
 Image8 = NDArray[np.uint8]
 
@@ -57,16 +58,19 @@ class Framing:
 def draw_framing(rng: np.random.Generator) -> Framing:
     """Close-up to bust, as portrait crops around a detected face come out."""
     return Framing(
-        face_half_width=float(np.clip(rng.normal(0.256, 0.027), 0.17, 0.36)),
-        centre_x=float(0.5 + np.clip(rng.normal(0, 0.035), -0.12, 0.12)),
-        centre_y=float(0.43 + np.clip(rng.normal(0, 0.035), -0.1, 0.12)),
+        face_half_width=float(np.clip(rng.normal(0.26, 0.027), 0.18, 0.36)),
+        centre_x=float(0.5 + np.clip(rng.normal(0, 0.025), -0.1, 0.1)),
+        centre_y=float(0.425 + np.clip(rng.normal(0, 0.03), -0.1, 0.12)),
         tilt=float(np.radians(np.clip(rng.normal(0, 7), -20, 20))),
         mirror=bool(rng.random() < 0.5),
     )
 
 
 def draw_portrait(seed: int, size: int | tuple[int, int]) -> tuple[Image8, Image8]:
-    """One portrait: (image uint8 (H, W, 3) RGB, label_map uint8 (H, W) of class ids). Same seed and size, same bytes."""
+    """One portrait: image uint8 (H, W, 3) RGB, label_map uint8 (H, W) of class ids.
+
+    Same seed and size, same bytes. Raises ValueError when a side is below 16 pixels.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 16:
         raise ValueError(f"size: {height}x{width} is too small for a portrait; both sides must be at least 16 pixels")
@@ -89,7 +93,8 @@ def _pens(canvas: Canvas, look: Look, framing: Framing) -> tuple[Pen, Pen]:
     pens = []
     for tilt in (framing.tilt, framing.tilt * 0.25):
         turn = np.array(((np.cos(tilt), -np.sin(tilt)), (np.sin(tilt), np.cos(tilt)))) * unit
-        pens.append(Pen(canvas, turn, at, look.line_width))
+        # portraits are cropped around the face, so a head that looks aside stands aside
+        pens.append(Pen(canvas, turn, at - turn @ (0.6 * look.yaw, 0.5 * look.pitch), look.line_width))
     head, body = pens
     joint = np.array((0.25 * look.yaw, 1.0))
     offset = head.matrix @ joint + head.offset - body.matrix @ (0.0, 1.0)
@@ -105,7 +110,7 @@ def _paint(canvas: Canvas, look: Look, framing: Framing, rng: np.random.Generato
     paint_back(head, look, style, rng)
     paint_neck(body_pen, look, body, rng)
     if rng.random() < 0.08:
-        paint_choker(body_pen, look, body, rng)
+        paint_choker(body_pen, look, body.neck, rng)
     paint_clothes(body_pen, look, body, rng)
     paint_ears(head, look, rng)
     paint_falling_hair(head, look, style, rng)
@@ -129,18 +134,18 @@ def _paint(canvas: Canvas, look: Look, framing: Framing, rng: np.random.Generato
 def _develop(picture: Image.Image, rng: np.random.Generator) -> Image8:
     """What camera, screen and file do to the drawing: uneven light, colour cast, blur, noise, screen tone, JPEG."""
     if rng.random() < 0.8:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.25, 0.8) * min(picture.size) / 256))
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.65) * min(picture.size) / 256))
     image = np.asarray(picture, np.float32)
     height, width = image.shape[:2]
     strength = rng.choice((0.0, 0.05, 0.14), p=(0.4, 0.45, 0.15))
-    uneven = strength * (rng.normal(0, 0.5, (3, 3, 1)) + rng.normal(0, 0.15, (3, 3, 3)))
+    uneven = strength * (rng.normal(0, 0.5, (3, 3, 1)) + rng.normal(0, 0.07, (3, 3, 3)))
     light = np.clip(255 * (0.5 + uneven), 0, 255).astype(np.uint8)
     field = np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 127.5
-    cast = 1 + rng.normal(0, 0.03, 3) + min(rng.normal(-0.03, 0.06), 0.05)
+    cast = 1 + rng.normal(0, 0.03, 3) + min(rng.normal(0.0, 0.05), 0.05)
     image = image * (field * cast.astype(np.float32))
-    if rng.random() < 0.12:  # night, sunset, faded film
-        image = image * rng.uniform(0.45, 1.0, 3).astype(np.float32) + rng.uniform(0, 40)
-    if rng.random() < 0.04:
+    if rng.random() < 0.06:  # night, sunset, faded film
+        image = image * rng.uniform(0.55, 1.0, 3).astype(np.float32) + rng.uniform(0, 40)
+    if rng.random() < 0.02:
         image = np.repeat(image.mean(2, keepdims=True), 3, 2)
     if rng.random() < 0.04:  # screen tone
         y, x = np.ogrid[:height, :width]
@@ -161,7 +166,7 @@ def portrait_seed(seed: int, index: int) -> int:
 
 
 def write_annotated(folder_uri: str, count: int, size: int | tuple[int, int], seed: int = 0) -> None:
-    """`images/portrait_00000.png` .. with their label maps as `labelme/portrait_00000.json`, as a person leaves them."""
+    """`images/portrait_00000.png` .. with label maps `labelme/portrait_00000.json`, as a person leaves them."""
     for index in range(count):
         image, label_map = draw_portrait(portrait_seed(seed, index), size)
         stem = f"portrait_{index:05d}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +26,38 @@ def points(*pairs: tuple[float, float]) -> Points:
     return np.array(pairs, np.float64)
 
 
+@lru_cache
+def _spread(count: int) -> NDArray[np.float64]:
+    return np.linspace(0, 1, count)
+
+
+@lru_cache
+def _bezier(steps: int) -> NDArray[np.float64]:
+    t = np.linspace(0, 1, steps + 1)
+    return np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], 1)  # (steps + 1, 3)
+
+
+@lru_cache
+def _catmull_rom(steps: int) -> NDArray[np.float64]:
+    t = np.arange(steps) / steps
+    weights = [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
+    return 0.5 * np.stack(weights, 1)  # (steps, 4)
+
+
+@lru_cache
+def _circle(steps: int) -> Points:
+    angle = np.linspace(0, 2 * np.pi, steps, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
 def smooth(controls: Points, closed: bool = False, steps: int = 8) -> Points:
     """Catmull-Rom curve through the control points, `steps` samples per piece."""
     if closed:
         padded = np.concatenate([controls[-1:], controls, controls[:2]])
     else:
         padded = np.concatenate([2 * controls[:1] - controls[1:2], controls, 2 * controls[-1:] - controls[-2:-1]])
-    t = np.arange(steps)[:, None, None] / steps  # (steps, 1, 1)
-    a, b, c, d = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
-    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    curve = curve.transpose(1, 0, 2).reshape(-1, 2)  # (pieces * steps, 2)
+    corners = np.stack([padded[:-3], padded[1:-2], padded[2:-1], padded[3:]], 1)  # (pieces, 4, 2)
+    curve = (_catmull_rom(steps) @ corners).reshape(-1, 2)  # (pieces * steps, 2)
     return curve if closed else np.concatenate([curve, controls[-1:]])
 
 
@@ -42,24 +65,23 @@ def bend(start: Points, end: Points, bulge: float, steps: int = 8) -> Points:
     """Quadratic curve from start to end (2,); the middle is pushed by `bulge` chord lengths to the left of the way."""
     chord = end - start
     control = (start + end) / 2 + bulge * np.array([chord[1], -chord[0]])
-    t = np.linspace(0, 1, steps + 1)[:, None]
-    return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+    return _bezier(steps) @ np.stack([start, control, end])
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, steps: int = 28) -> Points:
     """Closed ellipse outline."""
-    angle = np.linspace(0, 2 * np.pi, steps, endpoint=False)
-    return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], 1)
+    return _circle(steps) * (radius_x, radius_y) + (x, y)
 
 
 def ribbon(path: Points, widths: NDArray[np.float64] | list[float]) -> Points:
     """Closed outline of a band along `path` whose full width runs through `widths` (spread evenly over the path)."""
-    ahead = np.gradient(path, axis=0)
-    ahead /= np.maximum(np.hypot(ahead[:, 0], ahead[:, 1]), 1e-9)[:, None]
-    normal = np.stack([-ahead[:, 1], ahead[:, 0]], 1)
-    spread = np.linspace(0, 1, len(path))
-    half = np.interp(spread, np.linspace(0, 1, len(widths)), widths)[:, None] / 2
-    return np.concatenate([path + normal * half, (path - normal * half)[::-1]])
+    ahead = np.empty_like(path)
+    ahead[1:-1] = path[2:] - path[:-2]
+    ahead[0], ahead[-1] = path[1] - path[0], path[-1] - path[-2]
+    length = np.maximum(np.hypot(ahead[:, 0], ahead[:, 1]), 1e-9)
+    half = np.interp(_spread(len(path)), _spread(len(widths)), widths) / (2 * length)
+    normal = ahead[:, ::-1] * (-1.0, 1.0) * half[:, None]
+    return np.concatenate([path + normal, (path - normal)[::-1]])
 
 
 def mirrored(shape: Points) -> Points:

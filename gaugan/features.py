@@ -1,0 +1,123 @@
+"""Fixed networks whose features measure how alike two pictures look (the perceptual loss).
+
+    load_features("vgg19")             torchvision's VGG19, weights in torch's cache or at $GAUGAN_VGG19
+    load_features("vgg19:URI")         the same with the weights at URI (.pth state dict)
+    load_features("unet:URI")          the down path of a U-Net trained here: needs nothing from outside
+    load_features("none")              None
+
+Nothing is ever downloaded. A missing file is an error that names the other choices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gaugan import checkpoint, storage
+from gaugan.config import UserError
+
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+VGG19_SLICES = ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30))
+"""Layers [start, stop) of torchvision's VGG19 `features`: each slice ends after relu1_1, relu2_1, .. relu5_1."""
+VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+UNET_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
+CHOICES = "vgg19, vgg19:URI (its weights file), unet:URI (a U-Net checkpoint of ours), or none"
+
+
+class Features(nn.Module):
+    """A chain of stages in evaluation mode, its weights without gradients; calling it returns every stage's output.
+
+    Pictures (N, 3, H, W) in [-1, 1], as they are: no ImageNet normalisation, as in the published SPADE code.
+    """
+
+    def __init__(self, name: str, stages: Sequence[nn.Module], weights: Sequence[float], digest: str) -> None:
+        super().__init__()
+        self.name, self.weights, self.digest = name, tuple(weights), digest
+        self.stages = nn.ModuleList(stages)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """One (N, C, h, w) map per stage, finest first."""
+        outputs = []
+        for stage in self.stages:
+            image = stage(image)
+            outputs.append(image)
+        return outputs
+
+    def describe(self) -> str:
+        """One line for the log: which network, which weights."""
+        return f"perceptual features: {self.name} (sha256 {self.digest})"
+
+
+def load_features(spec: str, device: torch.device | str = "cpu") -> Features | None:
+    """The feature network that `spec` names; None for "none".
+
+    Raises UserError for an unknown spec and for weights that are missing or don't fit.
+    """
+    kind, _, uri = spec.partition(":")
+    if spec == "none":
+        return None
+    if kind == "vgg19":
+        features = _vgg19(uri or _find_vgg19())
+    elif kind == "unet" and uri:
+        features = _unet(uri)
+    else:
+        raise UserError(f"features {spec!r}: expected {CHOICES}")
+    return features.to(device).to(memory_format=torch.channels_last)
+
+
+def _find_vgg19() -> str:
+    candidates = [Path(torch.hub.get_dir(), "checkpoints", VGG19_FILE)]
+    if "GAUGAN_VGG19" in os.environ:
+        candidates.insert(0, Path(os.environ["GAUGAN_VGG19"]))
+    for path in candidates:
+        if path.is_file():
+            return str(path)
+    raise UserError(
+        f"features vgg19: no weights at {' or '.join(map(str, candidates))}. Put torchvision's {VGG19_FILE} there, set "
+        f"GAUGAN_VGG19, or choose another of: {CHOICES}"
+    )
+
+
+def _vgg19(uri: str) -> Features:
+    from torchvision.models import vgg19
+
+    try:
+        data = storage.read_bytes(uri)
+    except OSError as error:
+        raise UserError(
+            f"features vgg19:{uri}: the weights can't be read ({error}); choose one of: {CHOICES}"
+        ) from error
+    state: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        layers = vgg19(weights=None).features[: VGG19_SLICES[-1][1]]
+    wanted = {name.removeprefix("features."): value for name, value in state.items()}
+    try:
+        layers.load_state_dict({name: wanted[name] for name in layers.state_dict()}, assign=True)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"features vgg19:{uri}: not a state dict of torchvision's VGG19 ({error})") from error
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # a stage's output is used after the next stage has run
+    stages = [layers[start:stop] for start, stop in VGG19_SLICES]
+    return Features("vgg19", stages, VGG19_WEIGHTS, hashlib.sha256(data).hexdigest()[:16])
+
+
+def _unet(uri: str) -> Features:
+    from gaugan.unet.networks import STAGES, DownPath
+
+    loaded = checkpoint.load(checkpoint.find(uri))
+    networks = loaded.state["networks"]
+    state = networks.get("unet_ema", networks.get("unet"))
+    if state is None:
+        raise UserError(f"features unet:{uri}: a checkpoint of system {loaded.meta['system']!r}, not of a unet")
+    down = DownPath()
+    down.load_state_dict({name.removeprefix("down."): v for name, v in state.items() if name.startswith("down.")})
+    stages = [down.features[start:stop] for start, stop, _ in STAGES]
+    return Features(f"unet:{uri}", stages, UNET_WEIGHTS, loaded.hash)

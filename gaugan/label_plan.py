@@ -1,0 +1,212 @@
+"""What a labelling run does, decided before it begins: which inputs, in which units of work, by which model.
+
+    OUTPUT/plan.json        the decisions; a rerun must agree with it
+    OUTPUT/inputs.parquet   the listing, one row per input, which defines the run: later files need another output
+
+An input belongs to a shard by the hash of its id; a shard's inputs, sorted by id, are cut into chunks of `batch_size`.
+So every file of the result is a function of plan and pictures, whatever the number of machines or restarts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gaugan import storage
+from gaugan.config import UserError, from_plain, to_plain
+from gaugan.pairs import split_by_source
+
+FORMAT_VERSION = 1
+ROWS_PER_SHARD = 256
+INPUTS = pa.schema([("id", pa.string()), ("size", pa.int64()), ("split", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPlan:
+    """The decisions of a labelling run."""
+
+    format_version: int = FORMAT_VERSION
+    input: str
+    """Root folder of the pictures."""
+    model: str
+    """Checkpoint folder of the U-Net."""
+    model_hash: str
+    classes_hash: str
+    segment_size: tuple[int, int]
+    """Height, width at which the U-Net works."""
+    image_size: tuple[int, int] | None
+    """Pictures are cropped and resized to this; None = kept as they are."""
+    max_pixels: int
+    min_side: int
+    min_confidence: float
+    held_out: float
+    seed: int
+    device: str
+    """cpu or cuda: their answers differ in the last bits."""
+    precision: str
+    recursive: bool
+    limit: int | None
+    num_inputs: int
+    inputs_sha256: str
+    batch_size: int
+    threads: int
+    """Of each U-Net: answers repeat bit by bit only for one number of threads."""
+    rows_per_shard: int = ROWS_PER_SHARD
+
+    @property
+    def num_shards(self) -> int:
+        return max(1, -(-self.num_inputs // self.rows_per_shard))
+
+
+ADOPTED = ("batch_size", "threads", "rows_per_shard", "model")
+"""A rerun takes these from plan.json whatever its flags say: they change no answer, or must not change."""
+LISTING = ("num_inputs", "inputs_sha256")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input."""
+
+    id: str
+    """Path below the input root, with extension."""
+    size: int
+    """Bytes."""
+    split: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The unit of work: up to `batch_size` inputs of one shard."""
+
+    shard: int
+    index: int
+    items: tuple[Item, ...]
+
+
+def list_inputs(uri: str, recursive: bool, limit: int | None, held_out: float, seed: int) -> list[Item]:
+    """Every file below the folder, sorted by path, but none whose name or folder begins with "." (thumbnails, marks).
+
+    Raises UserError when there is none.
+    """
+    entries = [entry for entry in storage.list_files(uri, recursive=recursive) if not _is_hidden(entry.path)]
+    if not entries:
+        raise UserError(f"--input {uri}: no files there; give the folder (or s3:// prefix) that holds the pictures")
+    entries = entries[:limit]
+    splits = split_by_source((entry.path for entry in entries), held_out, seed)
+    return [Item(entry.path, entry.size, splits[entry.path]) for entry in entries]
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def inputs_sha256(items: list[Item]) -> str:
+    """The identity of a listing: ids and sizes."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.id}\0{item.size}\n".encode())
+    return digest.hexdigest()
+
+
+def settle(output: str, plan: LabelPlan, items: list[Item]) -> tuple[LabelPlan, list[Item], list[str]]:
+    """Begins a run, or continues the one that OUTPUT holds: returns its plan, its inputs and notes for the user.
+
+    Raises UserError, with both values and the way out, when the folder's run was made by another model or with other
+    preprocessing.
+    """
+    if not storage.exists(storage.join(output, "plan.json")):
+        if storage.exists(storage.join(output, "manifest.json")):
+            raise UserError(f"--output {output}: holds another dataset already; choose another --output")
+        storage.write_bytes(storage.join(output, "inputs.parquet"), _encode_inputs(items))
+        storage.write_json(storage.join(output, "plan.json"), to_plain(plan))
+        return plan, items, []
+    there = read_plan(output)
+    _refuse_other_run(output, there, plan)
+    notes = [] if plan.inputs_sha256 == there.inputs_sha256 else [_what_changed(read_inputs(output), items)]
+    for name in ("batch_size", "threads"):
+        if getattr(there, name) != getattr(plan, name):
+            notes.append(f"keeps {name} {getattr(there, name)} of the run that is continued (so that results repeat)")
+    return there, read_inputs(output), notes
+
+
+def read_plan(output: str) -> LabelPlan:
+    """OUTPUT/plan.json."""
+    uri = storage.join(output, "plan.json")
+    data = storage.read_json(uri)
+    if data.get("format_version", 0) > FORMAT_VERSION:
+        raise UserError(f"{uri}: written by a newer version; update this suite, or use another --output")
+    return from_plain(LabelPlan, data, source=uri)
+
+
+def _refuse_other_run(output: str, there: LabelPlan, now: LabelPlan) -> None:
+    names = [field.name for field in dataclasses.fields(LabelPlan) if field.name not in (*ADOPTED, *LISTING)]
+    different = [name for name in names if getattr(there, name) != getattr(now, name)]
+    if different:
+        values = [f"{name}: {getattr(there, name)} there, {getattr(now, name)} now" for name in different]
+        raise UserError(
+            f"--output {output} holds a labelling run with other settings ({'; '.join(values)}). "
+            "Give the same model and settings to continue it, or another --output to begin a new one"
+        )
+
+
+def _what_changed(there: list[Item], now: list[Item]) -> str:
+    old, new = {item.id for item in there}, {item.id for item in now}
+    added, gone = sorted(new - old), sorted(old - new)
+    parts = [f"{len(added)} new files (such as {added[0]})"] if added else []
+    parts += [f"{len(gone)} files are gone (such as {gone[0]})"] if gone else []
+    what = " and ".join(parts) or "some files have another size"
+    return f"the input folder has changed since this run began: {what}; new files need a run with another --output"
+
+
+def _encode_inputs(items: list[Item]) -> bytes:
+    rows = {name: [getattr(item, name) for item in items] for name in INPUTS.names}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(rows, schema=INPUTS), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_inputs(output: str) -> list[Item]:
+    """OUTPUT/inputs.parquet, sorted by id."""
+    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(output, "inputs.parquet"))))
+    columns = [table.column(name).to_pylist() for name in INPUTS.names]
+    return [Item(*row) for row in zip(*columns, strict=True)]
+
+
+def by_shard(plan: LabelPlan, items: list[Item]) -> dict[int, list[Item]]:
+    """Shard number -> its inputs, sorted by id; shards without inputs are left out."""
+    shards: dict[int, list[Item]] = {}
+    for item in items:
+        digest = hashlib.sha256(item.id.encode()).digest()
+        shards.setdefault(int.from_bytes(digest[:8], "big") % plan.num_shards, []).append(item)
+    return {shard: sorted(shards[shard], key=lambda item: item.id) for shard in sorted(shards)}
+
+
+def chunks(plan: LabelPlan, shard: int, items: list[Item]) -> Iterator[Chunk]:
+    """The chunks of one shard."""
+    for index, start in enumerate(range(0, len(items), plan.batch_size)):
+        yield Chunk(shard, index, tuple(items[start : start + plan.batch_size]))
+
+
+def chunk_to_plain(chunk: Chunk) -> dict[str, Any]:
+    """For a Ray Data row."""
+    return {
+        "shard": chunk.shard,
+        "index": chunk.index,
+        "id": [item.id for item in chunk.items],
+        "size": [item.size for item in chunk.items],
+        "split": [item.split for item in chunk.items],
+    }
+
+
+def chunk_from_plain(row: dict[str, Any]) -> Chunk:
+    """The inverse of `chunk_to_plain`."""
+    columns = zip(row["id"], row["size"], row["split"], strict=True)
+    items = tuple(Item(str(name), int(size), str(split)) for name, size, split in columns)
+    return Chunk(int(row["shard"]), int(row["index"]), items)

@@ -1,0 +1,305 @@
+"""From a chunk of inputs to finished files, step by step; each step is a plain function and may run on any machine.
+
+    read_chunk     CPU    bytes -> decoded picture, or a refusal with a code
+    label_chunk    U-Net  picture -> label map, confidence
+    write_chunk    CPU    -> OUTPUT/.work/SHARD/CHUNK.parquet
+    merge_shard    CPU    -> OUTPUT/pairs/part-SHARD.parquet, OUTPUT/outcomes/part-SHARD.parquet
+
+All files are written whole or not at all and hold no times or run ids: doing a step twice writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gaugan import storage
+from gaugan.images import (
+    ImageError,
+    decode_image_with_note,
+    encode_jpeg,
+    encode_png,
+    fit_image,
+    read_size,
+    resize_image,
+    resize_label_map,
+)
+from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.labels import ClassTable, encode_label_map
+from gaugan.metrics import num_specks
+from gaugan.pairs import Pair, encode_shard, provenance
+
+if TYPE_CHECKING:
+    from gaugan.segmenter import Segmenter
+
+OUTCOMES = pa.schema(
+    [
+        ("id", pa.string()),  # path below the input root, with extension
+        ("uri", pa.string()),
+        ("status", pa.string()),  # labelled | refused | skipped
+        (
+            "code",
+            pa.string(),
+        ),  # why not labelled: a code of ImageError, missing, unreadable, other_file, unexpected; "" else
+        ("message", pa.string()),
+        ("sha256", pa.string()),  # of the input file; "" when it was not read
+        ("label_sha256", pa.string()),  # of the label map's PNG
+        ("width", pa.int32()),  # of the upright input; null when not known
+        ("height", pa.int32()),
+        ("confidence", pa.float64()),  # mean largest probability, 4 decimals; null when not labelled
+        ("note", pa.string()),  # "animated": its first frame was used; "review": confidence below --min-confidence
+    ]
+)
+STAGED = pa.schema(
+    [
+        *OUTCOMES,
+        ("image", pa.binary()),
+        ("label_map", pa.binary()),
+        ("stored_width", pa.int32()),
+        ("stored_height", pa.int32()),
+        ("split", pa.string()),
+        ("provenance", pa.string()),
+    ]
+)
+SIDECARS = frozenset(
+    ".json .jsonl .txt .csv .tsv .md .html .xml .yaml .yml .ini .db .parquet .npy .npz .xmp .log .py .lnk".split()
+)
+"""What commonly lies beside pictures: skipped without being read. All else is tried, and judged by its content."""
+MAX_FILE_BYTES = 64 * 2**20
+READ_ATTEMPTS = 3
+JPEG_QUALITY = 95
+WORKING_SCALE = 4
+"""Pictures larger than this many times the U-Net's size are reduced for it (not for storage): memory stays bounded."""
+
+
+@dataclass
+class Picture:
+    """One input on its way; `code` is set once it is refused or skipped."""
+
+    item: Item
+    uri: str
+    code: str = ""
+    message: str = ""
+    sha256: str = ""
+    width: int | None = None
+    height: int | None = None
+    note: str = ""
+    image: bytes = b""
+    """Encoded, as it will be stored."""
+    stored_size: tuple[int, int] = (0, 0)
+    """Height, width of `image`."""
+    pixels: np.ndarray | None = None
+    """uint8 (H, W, 3): what the U-Net sees; dropped once labelled."""
+    label_map: np.ndarray | None = None
+    """uint8 (H, W) at the size of `pixels`."""
+    confidence: float | None = None
+    entropy: float | None = None
+
+    @property
+    def status(self) -> str:
+        if self.code:
+            return "skipped" if self.code == "other_file" else "refused"
+        return "labelled"
+
+
+def read_chunk(chunk: Chunk, plan: LabelPlan) -> list[Picture]:
+    """Reads and decodes; a bad picture gets a code, no exception leaves this function."""
+    if storage.is_local(plan.input):
+        return [read_picture(item, plan) for item in chunk.items]
+    with ThreadPoolExecutor(max_workers=4) as pool:  # object stores answer slowly but many at once
+        return list(pool.map(lambda item: read_picture(item, plan), chunk.items))
+
+
+def read_picture(item: Item, plan: LabelPlan) -> Picture:
+    """One input, decoded, or with the reason why it can't be."""
+    picture = Picture(item, storage.join(plan.input, item.id))
+    suffix = "." + item.id.rsplit(".", 1)[-1].lower()
+    if suffix in SIDECARS:
+        picture.code, picture.message = "other_file", f"{suffix} files are not pictures"
+        return picture
+    try:
+        if item.size > MAX_FILE_BYTES:
+            raise ImageError("too_large", f"{item.size} bytes; at most {MAX_FILE_BYTES} are read")
+        data = _read_bytes(picture.uri)
+        picture.sha256 = hashlib.sha256(data).hexdigest()
+        _decode(picture, data, plan)
+    except ImageError as error:
+        picture.code, picture.message = error.code, error.message
+    except FileNotFoundError:
+        picture.code, picture.message = "missing", "the file was there when the run began, and is gone"
+    except OSError as error:
+        picture.code, picture.message = "unreadable", f"the file can't be read: {error}"
+    except Exception as error:  # one picture never stops a run; the code says that this one is a fault of ours
+        picture.code, picture.message = "unexpected", f"{type(error).__name__}: {error}"
+    return picture
+
+
+def _read_bytes(uri: str) -> bytes:
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            return storage.read_bytes(uri)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if attempt + 1 == READ_ATTEMPTS:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _decode(picture: Picture, data: bytes, plan: LabelPlan) -> None:
+    try:
+        picture.height, picture.width = read_size(data)
+    except ImageError:
+        pass  # the decoder says why
+    image, picture.note = decode_image_with_note(data, plan.max_pixels, min_side=plan.min_side)
+    picture.height, picture.width = image.shape[:2]
+    fitted = image if plan.image_size is None else fit_image(image, plan.image_size)
+    picture.image = stored_bytes(data, fitted, unchanged=fitted is image)
+    picture.stored_size = fitted.shape[0], fitted.shape[1]
+    picture.pixels = working_pixels(fitted, plan.segment_size)
+
+
+def stored_bytes(data: bytes, image: np.ndarray, unchanged: bool) -> bytes:
+    """What the dataset keeps of a picture: its own bytes when it keeps its size and is PNG or JPEG; else it is encoded,
+    as JPEG (quality 95) when it was JPEG or WebP, as PNG when it was PNG or GIF.
+    """
+    is_jpeg, is_png = data.startswith(b"\xff\xd8\xff"), data.startswith(b"\x89PNG")
+    if unchanged and (is_jpeg or is_png):
+        return data
+    return encode_jpeg(image, JPEG_QUALITY) if is_jpeg or data.startswith(b"RIFF") else encode_png(image)
+
+
+def working_pixels(image: np.ndarray, segment_size: tuple[int, int]) -> np.ndarray:
+    """The picture for the U-Net: at most WORKING_SCALE times its size."""
+    scale = WORKING_SCALE * max(segment_size) / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    return resize_image(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
+
+
+def label_chunk(pictures: list[Picture], segmenter: Segmenter) -> list[Picture]:
+    """Adds label map, confidence and entropy, in place."""
+    good = [picture for picture in pictures if picture.pixels is not None]
+    answers = segmenter.segment([picture.pixels for picture in good if picture.pixels is not None])
+    for picture, answer in zip(good, answers, strict=True):
+        picture.label_map, picture.pixels = answer.label_map, None
+        picture.confidence, picture.entropy = round(answer.confidence, 4), round(answer.entropy, 4)
+    return pictures
+
+
+def write_chunk(
+    chunk: Chunk, pictures: list[Picture], plan: LabelPlan, classes: ClassTable, output: str
+) -> Counter[str]:
+    """Writes the chunk's file; returns how many pictures have each status or code."""
+    rows = [staged_row(picture, plan, classes) for picture in pictures]
+    table = pa.Table.from_pylist(rows, schema=STAGED)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="none", use_dictionary=False)
+    storage.write_bytes(staged_uri(output, chunk.shard, chunk.index), buffer.getvalue())
+    return Counter(picture.code or picture.status for picture in pictures)
+
+
+def staged_uri(output: str, shard: int, index: int) -> str:
+    """Where a chunk waits until its shard is complete."""
+    return storage.join(output, ".work", f"{shard:05d}", f"{index:05d}.parquet")
+
+
+def staged_row(picture: Picture, plan: LabelPlan, classes: ClassTable) -> dict[str, Any]:
+    """One row of STAGED."""
+    row = {
+        "id": picture.item.id, "uri": picture.uri, "status": picture.status, "code": picture.code,
+        "message": picture.message, "sha256": picture.sha256, "label_sha256": "", "width": picture.width,
+        "height": picture.height, "confidence": picture.confidence, "note": picture.note, "split": picture.item.split,
+    }  # fmt: skip
+    if picture.label_map is None or picture.confidence is None:
+        return row
+    label_map = resize_label_map(picture.label_map, picture.stored_size)
+    data = encode_label_map(label_map, classes)
+    review = ["review"] if picture.confidence < plan.min_confidence else []
+    return row | {
+        "label_sha256": hashlib.sha256(data).hexdigest(),
+        "note": "; ".join([picture.note] * bool(picture.note) + review),
+        "image": picture.image,
+        "label_map": data,
+        "stored_height": picture.stored_size[0],
+        "stored_width": picture.stored_size[1],
+        "provenance": provenance(
+            by="label_dataset", model=plan.model_hash, entropy=picture.entropy, review=bool(review),
+            areas=areas(label_map, classes), specks=num_specks(picture.label_map), size=[picture.height, picture.width],
+        ),
+    }  # fmt: skip
+
+
+def areas(label_map: np.ndarray, classes: ClassTable) -> list[float]:
+    """Each class's share of the picture, in the order of the ids, 4 decimals."""
+    counts = np.bincount(label_map.reshape(-1), minlength=256)[: classes.num_classes]
+    return [round(float(share), 4) for share in counts / label_map.size]
+
+
+def part_uri(output: str, kind: str, shard: int) -> str:
+    """The file of a finished shard; kind: pairs or outcomes."""
+    return storage.join(output, kind, f"part-{shard:05d}.parquet")
+
+
+def merge_shard(shard: int, items: Sequence[Item], num_chunks: int, output: str) -> dict[str, Any]:
+    """Joins a shard's chunks; the outcomes file comes last and marks the shard as finished. Returns its summary."""
+    tables = [
+        pq.read_table(io.BytesIO(storage.read_bytes(staged_uri(output, shard, index)))) for index in range(num_chunks)
+    ]
+    staged = pa.concat_tables(tables).sort_by("id")
+    ids = staged.column("id").to_pylist()
+    if ids != [item.id for item in items]:
+        raise RuntimeError(f"shard {shard}: {len(ids)} outcome rows for {len(items)} inputs; this must never happen")
+    rows = [row for row in staged.to_pylist() if row["status"] == "labelled"]
+    pairs = encode_shard([_pair(row).row() for row in rows])
+    if rows:
+        storage.write_bytes(part_uri(output, "pairs", shard), pairs)
+    summary = {
+        "shard": shard,
+        "rows": len(ids),
+        "pairs": len(rows),
+        "pairs_sha256": hashlib.sha256(pairs).hexdigest() if rows else "",
+        "splits": Counter(row["split"] for row in rows),
+    }
+    outcomes = staged.select(OUTCOMES.names).replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})
+    buffer = io.BytesIO()
+    pq.write_table(outcomes, buffer, compression="zstd", use_dictionary=False)
+    storage.write_bytes(part_uri(output, "outcomes", shard), buffer.getvalue())
+    return summary
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    return Pair(
+        row["id"], row["image"], row["label_map"], row["stored_width"], row["stored_height"], row["split"],
+        source_id=row["id"], confidence=row["confidence"], provenance=row["provenance"],
+    )  # fmt: skip
+
+
+def finished_shards(output: str) -> dict[int, dict[str, Any]]:
+    """Shard -> summary of the shards whose outcomes file stands."""
+    found = {}
+    for entry in storage.list_files(storage.join(output, "outcomes"), suffixes=[".parquet"]):
+        fs, path = storage.filesystem(entry.uri)
+        with fs.open_input_file(path) as file:
+            summary = json.loads(pq.read_schema(file).metadata[b"summary"])
+        found[summary["shard"]] = summary
+    return found
+
+
+def staged_chunks(output: str) -> set[tuple[int, int]]:
+    """(shard, index) of the chunks that wait."""
+    entries = storage.list_files(storage.join(output, ".work"), suffixes=[".parquet"])
+    parts = [entry.path.removesuffix(".parquet").split("/") for entry in entries]
+    return {(int(shard), int(index)) for shard, index in parts}

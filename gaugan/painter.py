@@ -1,0 +1,131 @@
+"""A trained generator in use: label maps and styles in, pictures out.
+
+painter = Painter.load("RUN")
+pictures = painter.paint(label_maps, seeds=[1, 2])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gaugan import checkpoint
+from gaugan.config import UserError, from_plain
+from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
+from gaugan.labels import ClassTable, check_ids
+from gaugan.nn import autocast, fold_spectral_norm
+from gaugan.spade.build import build_generator, encode_labels
+from gaugan.spade.config import Precision, SpadeConfig
+from gaugan.spade.style import Style, style_from_networks
+
+
+class Painter:
+    """The averaged generator of a checkpoint with its style encoder, in evaluation mode, spectral norm folded."""
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        style: Style | None,
+        *,
+        classes: ClassTable,
+        image_size: tuple[int, int],
+        checkpoint_hash: str,
+        dontcare: bool = False,
+        precision: Precision = "fp32",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
+        self.precision, self.device, self._dontcare = precision, torch.device(device), dontcare
+        generator = fold_spectral_norm(generator.to(self.device)).eval().requires_grad_(False)
+        self._generator = generator.to(memory_format=torch.channels_last)
+        self._style = None if style is None else style.to(self.device)
+
+    @staticmethod
+    def load(uri: str, device: torch.device | str = "cpu", precision: Precision = "fp32") -> Painter:
+        """From a `spade` checkpoint or run. Raises UserError when it is another system's."""
+        loaded = checkpoint.load(checkpoint.find(uri))
+        if loaded.meta["system"] != "spade":
+            raise UserError(f"{uri}: a checkpoint of system {loaded.meta['system']!r}; painting needs one of spade")
+        networks = loaded.state["networks"]
+        config = from_plain(SpadeConfig, loaded.meta["config"], source=uri)
+        generator = build_generator(config, loaded.classes.num_classes, loaded.image_size)
+        generator.load_state_dict(networks["G_ema"])
+        style = None if config.style == "none" else style_from_networks(networks)
+        return Painter(
+            generator,
+            style,
+            classes=loaded.classes,
+            image_size=loaded.image_size,
+            checkpoint_hash=loaded.hash,
+            dontcare=config.dontcare_channel,
+            precision=precision,
+            device=device,
+        )
+
+    @property
+    def has_style(self) -> bool:
+        """False for a generator without z: seeds and styles change nothing."""
+        return self._style is not None
+
+    def paint(
+        self,
+        label_maps: np.ndarray,
+        seeds: Sequence[int] | None = None,
+        styles: Sequence[np.ndarray] | None = None,
+        styles2: Sequence[np.ndarray] | None = None,
+        blend: float = 0.5,
+    ) -> np.ndarray:
+        """uint8 (N, h, w) of ids, of any size -> uint8 (N, H, W, 3) of the generator's size.
+
+        The style of picture i: that of the picture `styles[i]` (uint8 (h, w, 3)), blended with `styles2[i]` by `blend`
+        (0 = the first, 1 = the second); without pictures a random one from `seeds[i]` (default 0, 1, ..). Each picture
+        depends on its own inputs only, not on the rest of the batch.
+        """
+        count = len(label_maps)
+        for name, values in (("seeds", seeds), ("styles", styles), ("styles2", styles2)):
+            if values is not None and len(values) != count:
+                raise UserError(f"{name}: {len(values)} given for {count} label maps; give one for each")
+        if self._style is None:
+            z = None
+        elif styles is not None:
+            z = self.encode_style(styles)[0]
+            if styles2 is not None:
+                z = blend_styles(z, self.encode_style(styles2)[0], blend)
+        else:
+            z = self._style.prior.sample(list(range(count) if seeds is None else seeds))
+        return self.paint_z(label_maps, z)
+
+    @torch.no_grad()
+    def paint_z(self, label_maps: np.ndarray, z: Tensor | None) -> np.ndarray:
+        """As `paint`, with the style vectors (N, Z) given."""
+        for number, label_map in enumerate(label_maps):
+            check_ids(label_map, self.classes, f"label map {number}")
+        ids = np.stack([resize_label_map(label_map, self.image_size) for label_map in label_maps])
+        labels = encode_labels(
+            torch.from_numpy(ids.astype(np.int64)).to(self.device), self.classes.num_classes, dontcare=self._dontcare
+        )
+        labels = labels.to(memory_format=torch.channels_last)
+        with autocast(self.precision, self.device):
+            painted = self._generator(labels, None if z is None else z.to(self.device))
+        return to_uint8(painted)
+
+    @torch.no_grad()
+    def encode_style(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """uint8 pictures (h, w, 3) of any sizes -> mu, logvar (N, Z); each is centre-cropped to the generator's shape.
+
+        Raises UserError when the generator has no style.
+        """
+        if self._style is None:
+            raise UserError("this generator was trained without styles (style=none)")
+        fitted = np.stack([fit_image(image, self.image_size) for image in images])
+        return self._style.encode(to_tensor(fitted).to(self.device))
+
+
+def blend_styles(first: Tensor, second: Tensor, blend: float) -> Tensor:
+    """Linear between two style vectors (N, Z): 0 = first, 1 = second."""
+    if not 0.0 <= blend <= 1.0:
+        raise UserError(f"blend {blend}: must lie between 0 and 1")
+    return torch.lerp(first, second, blend)

@@ -1,0 +1,85 @@
+"""The systems that can be trained: a literal table, so that a name can be found by searching for it.
+
+Building imports torch and loads the extra models that a config names; reading the table costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaugan.labels import ClassTable
+from gaugan.spade.config import SpadeConfig, StyleVAEConfig
+from gaugan.unet.config import UNetConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from gaugan.loop import System
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """How to make a system from its config."""
+
+    config: type
+    build: Callable[[Any, ClassTable, Size, torch.device], System]
+    best_metric: str
+    """The held-out metric by which the best checkpoint is chosen; higher is better."""
+
+
+def build_unet(config: UNetConfig, classes: ClassTable, image_size: Size, device: torch.device) -> System:
+    from gaugan.unet.system import UNetSystem
+
+    return UNetSystem(config, classes=classes, image_size=image_size, device=device)
+
+
+def build_style_vae(config: StyleVAEConfig, classes: ClassTable, image_size: Size, device: torch.device) -> System:
+    from gaugan.spade.vae import StyleVAESystem
+
+    return StyleVAESystem(config, classes=classes, image_size=image_size, device=device)
+
+
+def build_spade(config: SpadeConfig, classes: ClassTable, image_size: Size, device: torch.device) -> System:
+    from gaugan.features import load_features
+    from gaugan.spade.style import load_style
+    from gaugan.spade.system import SpadeSystem
+
+    return SpadeSystem(
+        config,
+        classes=classes,
+        image_size=image_size,
+        device=device,
+        encoder=load_style(config.encoder, device) if config.encoder else None,
+        features=load_features(config.features, device),
+        judge=load_judge(config.judge, classes, device) if config.judge else None,
+    )
+
+
+def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A segmenter as a function of painted pictures (N, 3, H, W) in [-1, 1] -> label maps int64 (N, H, W)."""
+    import torch.nn.functional as F
+
+    from gaugan.config import UserError
+    from gaugan.segmenter import Segmenter
+
+    segmenter = Segmenter.load(uri, str(device))
+    if segmenter.classes.hash != classes.hash:
+        raise UserError(f"--judge {uri}: class table {segmenter.classes.hash}, the data has {classes.hash}")
+
+    def judge(images: torch.Tensor) -> torch.Tensor:
+        size = (images.shape[2], images.shape[3])
+        fitted = F.interpolate(images, segmenter.image_size, mode="bilinear", antialias=True)
+        return F.interpolate(segmenter.probabilities(fitted), size, mode="bilinear").argmax(1)
+
+    return judge
+
+
+SYSTEMS: dict[str, SystemEntry] = {
+    "unet": SystemEntry(UNetConfig, build_unet, best_metric="miou"),
+    "style_vae": SystemEntry(StyleVAEConfig, build_style_vae, best_metric="reconstruction_psnr"),
+    "spade": SystemEntry(SpadeConfig, build_spade, best_metric="consistency_miou"),
+}

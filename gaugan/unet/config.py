@@ -1,0 +1,47 @@
+"""The settings of the U-Net. Torch-free, so that a command line can show them at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gaugan.config import UserError
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """A U-Net and how it is trained."""
+
+    version: Literal["v1", "v2", "v3"] = "v3"
+    """v1: works at 128 px, answer interpolated; v2: full size, transposed convolution; v3: upsampling + convolution."""
+    widths: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+    """Channels of the up path, coarsest first."""
+    encoder_weights: str = "imagenet"
+    """First weights of the down path: "imagenet" (torchvision's, downloaded once), "none" (random), or the URI of a
+    MobileNetV2 state dict (.pth or .safetensors)."""
+    initial: str = ""
+    """URI of a U-Net checkpoint of the same version and classes to start from; encoder_weights is then not used."""
+    learning_rate: float = 2e-3
+    """Highest learning rate of AdamW."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate grows from 0."""
+    decay_steps: int = 0
+    """Steps until the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
+    half_size_share: float = 0.5
+    """Share of decay_steps that is trained at half the image size, four times cheaper."""
+    dice: float = 1.0
+    """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
+    class_power: float = 0.0
+    """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency."""
+    ema_half_life_images: float = 2000.0
+    """The evaluated weights are a moving average with this half-life."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the forward pass in training (bf16 = autocast; weights and loss stay fp32)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.half_size_share <= 1:
+            raise UserError(f"half_size_share {self.half_size_share}: allowed are 0 to 1")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate {self.learning_rate}: must be above 0")

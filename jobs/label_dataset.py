@@ -1,0 +1,320 @@
+"""Labels a folder of pictures with a U-Net: a dataset of pairs, and one outcome row per input.
+
+python jobs/label_dataset.py --input PICTURES --model UNET_RUN --output DATASET
+
+Reads from disk or s3://, decodes on CPUs, labels on a pool of U-Nets (GPUs with --use-gpu). A bad file becomes a row
+with a reason, never an error. Stop it or kill it at any time: the same command continues, also with another number of
+workers, and the result is the same byte for byte.
+
+    OUTPUT/manifest.json, pairs/     the dataset; training jobs take OUTPUT as --input
+    OUTPUT/outcomes/                 of every input: id, uri, status (labelled | refused | skipped), code, message,
+                                     sha256, label_sha256, width, height, confidence, note
+    OUTPUT/report/index.html         least sure first, statistics, what was refused and why
+    OUTPUT/stats.json, plan.json, inputs.parquet, config.yaml, run.json
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gaugan import label_plan, labelling, storage
+from gaugan.config import UserError
+from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.labels import ClassTable
+from gaugan.pairs import SPLITS, write_manifest
+from gaugan.plan import square
+from gaugan.progress import Progress
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
+from jobs.tracking import Tracker, open_run, resolve_model
+
+LINE_EVERY_S = 5.0
+MERGES_AT_ONCE = 4
+LABEL_MAP_BYTES = 8 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(JobConfig):
+    """Flags of jobs/label_dataset.py."""
+
+    input: str
+    """Folder or s3:// prefix with pictures (PNG, JPEG, WebP, GIF)."""
+    model: str
+    """The U-Net: a run folder, a checkpoint, or models:/unet@champion."""
+    num_workers: int = 0
+    """U-Nets at work; 0 = one per GPU, or as many as the CPUs and the memory carry."""
+    image_size: tuple[int, ...] = ()
+    """Crop centrally and resize to this: one number for a square, or height and width; empty = keep each size."""
+    segment_size: tuple[int, ...] = ()
+    """Size at which the U-Net works (multiples of 32); empty = its training size."""
+    batch_size: int = 16
+    """Pictures per unit of work."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
+    held_out: float = 0.05
+    """Share of the pictures kept for measuring."""
+    min_confidence: float = 0.6
+    """Labels below this are kept, with the note "review"."""
+    max_failure_rate: float = 0.2
+    """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
+    max_pixels: int = 50_000_000
+    """Larger pictures are refused before they are decoded."""
+    min_side: int = 16
+    """Pictures with a smaller side are refused."""
+    recursive: bool = True
+    """Also the folders below."""
+    limit: int | None = None
+    """Only the first so many files, in the order of their names."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise UserError(f"--num-workers {self.num_workers}: 0 (decide by the machine) or more")
+        for name in ("held_out", "min_confidence", "max_failure_rate"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a share between 0 and 1")
+        for name in ("batch_size", "max_pixels", "min_side", "limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if self.segment_size and any(side % 32 for side in square(self.segment_size)):
+            raise UserError(f"--segment-size {self.segment_size}: a U-Net needs multiples of 32, for example 256")
+        if self.image_size and min(square(self.image_size)) < 8:
+            raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
+
+    @property
+    def threads(self) -> int:
+        """Of one U-Net: one thread each and more U-Nets is the fastest way to share a machine."""
+        return self.cpus_per_worker or 1
+
+
+@dataclass
+class Job:
+    """One invocation: what is left to do, and how far it is."""
+
+    config: Config
+    plan: LabelPlan
+    classes: ClassTable
+    shards: dict[int, list[Item]]
+    finished: dict[int, dict[str, Any]]
+    """Summaries of the shards that stand."""
+    missing: dict[int, set[int]] = field(default_factory=dict)
+    """Unfinished shard -> chunks that are not yet written."""
+    tally: Counter[str] = field(default_factory=Counter)
+    """Outcomes of this invocation."""
+    merging: list[Any] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def chunks(self, shard: int) -> list[Chunk]:
+        return list(label_plan.chunks(self.plan, shard, self.shards[shard]))
+
+    def work(self) -> Iterator[Chunk]:
+        """The chunks to do, shard by shard, so that shards get complete one after the other."""
+        for shard, wanted in self.missing.items():
+            yield from (chunk for chunk in self.chunks(shard) if chunk.index in wanted)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Labels what is not labelled yet; returns the content of stats.json ({} after a stop or a dry run)."""
+    plan, classes, items = prepare(config)
+    if config.dry_run:
+        print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
+        return {}
+    check_room(config.output, _needed_bytes(items), "the dataset")
+    begin(config)
+    plan, items, notes = label_plan.settle(config.output, plan, items)
+    for note in notes:
+        print(f"note: {note}")
+    job = _job(config, plan, classes, items)
+    tracker = open_run(config.tracking, config.output, "label_dataset", config)
+    try:
+        _label(job)
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    if STOP():
+        done = sum(summary["rows"] for summary in job.finished.values())
+        print(f"{done} of {plan.num_inputs} inputs are in finished shards; the chunks written beyond them are kept too")
+        tracker.finish("KILLED")
+        return {}
+    stats = finish(job, tracker)
+    if stats["failure_rate"] > config.max_failure_rate:
+        raise TooManyFailuresError(
+            f"{stats['refused']} of {stats['refused'] + stats['labelled']} pictures were refused "
+            f"({_tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
+            f"{config.output}, reasons in {storage.join(config.output, 'report', 'index.html')}"
+        )
+    return stats
+
+
+def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
+    """Checks model and input, and decides the plan. Nothing is written."""
+    from gaugan import checkpoint
+
+    if (config.output + "/").startswith(config.input.rstrip("/") + "/"):
+        raise UserError(f"--output {config.output}: lies inside --input, and would be read as pictures next time")
+    model = checkpoint.find(resolve_model(config.model, config.tracking))
+    meta = checkpoint.read_meta(model)
+    if meta["system"] != "unet":
+        raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; labelling needs a unet")
+    height, width = meta["image_size"]
+    items = label_plan.list_inputs(config.input, config.recursive, config.limit, config.held_out, config.seed)
+    classes = ClassTable.from_plain(meta["classes"], source=model)
+    plan = LabelPlan(
+        input=config.input,
+        model=model,
+        model_hash=checkpoint.Checkpoint(model, meta, {}).hash,
+        classes_hash=classes.hash,
+        segment_size=square(config.segment_size) if config.segment_size else (height, width),
+        image_size=square(config.image_size) if config.image_size else None,
+        max_pixels=config.max_pixels,
+        min_side=config.min_side,
+        min_confidence=config.min_confidence,
+        held_out=config.held_out,
+        seed=config.seed,
+        device="cuda" if config.use_gpu else "cpu",
+        precision=config.precision,
+        recursive=config.recursive,
+        limit=config.limit,
+        num_inputs=len(items),
+        inputs_sha256=label_plan.inputs_sha256(items),
+        batch_size=config.batch_size,
+        threads=config.threads,
+    )
+    return plan, classes, items
+
+
+def _needed_bytes(items: list[Item]) -> int:
+    return 2**20 + sum(min(item.size, labelling.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
+
+
+def _job(config: Config, plan: LabelPlan, classes: ClassTable, items: list[Item]) -> Job:
+    """What an earlier invocation has finished is not done again."""
+    job = Job(config, plan, classes, label_plan.by_shard(plan, items), labelling.finished_shards(config.output))
+    staged = labelling.staged_chunks(config.output) if len(job.finished) < len(job.shards) else set()
+    for shard in job.shards:
+        if shard not in job.finished:
+            job.missing[shard] = {c.index for c in job.chunks(shard) if (shard, c.index) not in staged}
+    return job
+
+
+def _label(job: Job) -> None:
+    """Runs the stages over all missing chunks, merges each shard as soon as it is complete."""
+    work = list(job.work())
+    todo = sum(len(chunk.items) for chunk in work)
+    done = job.plan.num_inputs - todo
+    if done:
+        print(f"continues {job.config.output}: {done} of {job.plan.num_inputs} inputs are done", flush=True)
+    if not job.missing:
+        return
+    hears_signals = signal.getsignal(signal.SIGINT) == STOP._on_signal
+    start_ray(job.config)
+    if hears_signals:
+        STOP.listen()  # Ray has put its own handler in place, which would end the process at once
+    from jobs.label_stages import run_stages, share_machine
+
+    for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
+        _merge(job, shard)
+    progress, last = Progress(job.plan.num_inputs, done, unit="picture"), time.monotonic()
+    if work:
+        pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
+        print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
+        for row in run_stages(work, job.plan, job.classes, job.config.output, pool, STOP):
+            if row is not None:
+                done += _account(job, row)
+            _collect(job, MERGES_AT_ONCE)
+            if time.monotonic() - last >= LINE_EVERY_S:
+                last = time.monotonic()
+                print(progress.line(done, _tallies(job.tally)), flush=True)
+    _collect(job, 0)
+
+
+def _account(job: Job, row: dict[str, Any]) -> int:
+    """Notes one written chunk; returns its number of inputs."""
+    shard, index = int(row["shard"]), int(row["index"])
+    job.tally.update(dict(zip(row["codes"], map(int, row["counts"]), strict=True)))
+    job.missing[shard].discard(index)
+    if not job.missing[shard]:
+        _merge(job, shard)
+    return int(sum(row["counts"]))
+
+
+def _merge(job: Job, shard: int) -> None:
+    import ray
+
+    from jobs.label_stages import merge
+
+    task = ray.remote(merge).options(num_cpus=0)
+    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output))
+
+
+def _collect(job: Job, leave: int) -> None:
+    """Takes the finished merges; waits until at most `leave` are under way."""
+    import ray
+
+    while job.merging:
+        ready, job.merging = ray.wait(job.merging, timeout=None if len(job.merging) > leave else 0)
+        if not ready:
+            return
+        summary = ray.get(ready[0])
+        job.finished[summary["shard"]] = summary
+        del job.missing[summary["shard"]]
+        storage.remove(storage.join(job.config.output, ".work", f"{summary['shard']:05d}"))
+
+
+def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
+    """Checks that every input has its row; writes report, stats.json and, last, manifest.json."""
+    from gaugan.label_report import collect, write_report
+
+    config, plan = job.config, job.plan
+    seconds = time.monotonic() - job.started
+    rows = sum(summary["rows"] for summary in job.finished.values())
+    if set(job.finished) != set(job.shards) or rows != plan.num_inputs:
+        raise RuntimeError(f"{rows} outcome rows for {plan.num_inputs} inputs; this must never happen")
+    statistics = collect(config.output, job.finished)
+    stats = statistics.to_plain(job.classes)
+    splits = Counter({split: 0 for split in SPLITS})
+    for summary in job.finished.values():
+        splits.update(summary["splits"])
+    labelled_now = sum(job.tally.values())
+    stats |= {"splits": dict(splits), "labelled_now": labelled_now, "seconds": round(seconds, 1)}
+    stats["pictures_per_s"] = round(labelled_now / seconds, 2)
+    page = write_report(config.output, plan, job.classes, statistics)
+    storage.remove(storage.join(config.output, ".work"))
+    if labelled_now or not storage.exists(storage.join(config.output, "stats.json")):
+        storage.write_json(storage.join(config.output, "stats.json"), stats)
+    shards = [job.finished[shard] for shard in sorted(job.finished) if job.finished[shard]["pairs"]]
+    files = [
+        {"path": f"pairs/part-{s['shard']:05d}.parquet", "rows": s["pairs"], "sha256": s["pairs_sha256"]}
+        for s in shards
+    ]
+    maker = {
+        "system": "unet",
+        "model": plan.model,
+        "model_hash": plan.model_hash,
+        "min_confidence": plan.min_confidence,
+    }
+    write_manifest(config.output, job.classes, files, dict(splits), {"labelled_by": maker})
+    numbers = {name: stats[name] for name in ("labelled", "refused", "skipped", "review", "failure_rate")}
+    tracker.log_metrics(
+        {**numbers, "confidence": stats["confidence"]["mean"], "pictures_per_s": stats["pictures_per_s"]}
+    )
+    tracker.log_artifact(storage.join(config.output, "stats.json"))
+    tracker.log_artifact(storage.parent(page), "report")
+    tracker.finish()
+    print(
+        f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped; {_tallies(stats['codes'])}"
+    )
+    print(f"mean confidence {stats['confidence']['mean']:.3f}, {stats['review']} to review; look at {page}", flush=True)
+    return stats
+
+
+def _tallies(counts: dict[str, int]) -> str:
+    """{"labelled": 90, "corrupt": 2} -> "corrupt 2"."""
+    return ", ".join(f"{code} {count}" for code, count in sorted(counts.items()) if code != "labelled")
+
+
+if __name__ == "__main__":
+    run(main, Config)
