@@ -11,9 +11,9 @@ from torch import nn
 class Ema:
     """Keeps `network`, a copy whose parameters trail those of the source.
 
-    After `half_life_images` training images the weight of an old value has halved: beta = 0.5 ^ (batch / half_life),
-    as in Karras et al. 2020 (arXiv:2006.06676). Early on the half-life is capped at `ramp_up` of the images seen so far,
-    so that the random start is forgotten. Buffers (running statistics, u and v of spectral norm) are copied, not averaged.
+    After `half_life_images` images an old value counts half: beta = 0.5 ^ (batch / half_life), as in Karras et al. 2020
+    (arXiv:2006.06676). Early on the half-life is capped at `ramp_up` of the images seen, so that the random
+    start is forgotten. Buffers (running statistics, u and v of spectral norm) are copied, not averaged.
     """
 
     def __init__(self, source: nn.Module, half_life_images: float, ramp_up: float = 0.05) -> None:
@@ -26,5 +26,10 @@ class Ema:
         half_life = min(self.half_life_images, max(images_seen * self.ramp_up, 1e-8))
         beta = 0.5 ** (batch_images / half_life)
         torch._foreach_lerp_(list(self.network.parameters()), list(source.parameters()), 1.0 - beta)
+        self.copy_buffers(source)
+
+    @torch.no_grad()
+    def copy_buffers(self, source: nn.Module) -> None:
+        """Takes over running statistics and spectral-norm vectors."""
         for mine, theirs in zip(self.network.buffers(), source.buffers(), strict=True):
             mine.copy_(theirs)

@@ -30,25 +30,34 @@ UNET_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
 CHOICES = "vgg19, vgg19:URI (its weights file), unet:URI (a U-Net checkpoint of ours), or none"
 
 
-class Features(nn.Module):
-    """A chain of stages in evaluation mode, its weights without gradients; calling it returns every stage's output.
+class Stages(nn.Sequential):
+    """Layers one after the other; returns the output of every one of them."""
 
-    Pictures (N, 3, H, W) in [-1, 1], as they are: no ImageNet normalisation, as in the published SPADE code.
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> one (N, c, h, w) map per stage, finest first."""
+        outputs = []
+        for stage in self:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+class Features(nn.Module):
+    """A network that returns several feature maps, in evaluation mode, its weights without gradients.
+
+    Takes pictures (N, 3, H, W) in [-1, 1]. VGG19 gets them as they are, without ImageNet normalisation, as in the
+    published SPADE code.
     """
 
-    def __init__(self, name: str, stages: Sequence[nn.Module], weights: Sequence[float], digest: str) -> None:
+    def __init__(self, name: str, network: nn.Module, weights: Sequence[float], digest: str) -> None:
         super().__init__()
         self.name, self.weights, self.digest = name, tuple(weights), digest
-        self.stages = nn.ModuleList(stages)
+        self.network = network
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """One (N, C, h, w) map per stage, finest first."""
-        outputs = []
-        for stage in self.stages:
-            image = stage(image)
-            outputs.append(image)
-        return outputs
+        """One (N, C, h, w) map per level, finest first."""
+        return self.network(image)
 
     def describe(self) -> str:
         """One line for the log: which network, which weights."""
@@ -106,11 +115,11 @@ def _vgg19(uri: str) -> Features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # a stage's output is used after the next stage has run
     stages = [layers[start:stop] for start, stop in VGG19_SLICES]
-    return Features("vgg19", stages, VGG19_WEIGHTS, hashlib.sha256(data).hexdigest()[:16])
+    return Features("vgg19", Stages(*stages), VGG19_WEIGHTS, hashlib.sha256(data).hexdigest()[:16])
 
 
 def _unet(uri: str) -> Features:
-    from gaugan.unet.networks import STAGES, DownPath
+    from gaugan.unet.networks import DownPath
 
     loaded = checkpoint.load(checkpoint.find(uri))
     networks = loaded.state["networks"]
@@ -119,5 +128,4 @@ def _unet(uri: str) -> Features:
         raise UserError(f"features unet:{uri}: a checkpoint of system {loaded.meta['system']!r}, not of a unet")
     down = DownPath()
     down.load_state_dict({name.removeprefix("down."): v for name, v in state.items() if name.startswith("down.")})
-    stages = [down.features[start:stop] for start, stop, _ in STAGES]
-    return Features(f"unet:{uri}", stages, UNET_WEIGHTS, loaded.hash)
+    return Features(f"unet:{uri}", down, UNET_WEIGHTS, loaded.hash)

@@ -80,7 +80,9 @@ def is_time(done: int, every: int | None, last: int) -> bool:
     return every is not None and (done % every == 0 or done == last)
 
 
-def train(system: System, batches: Iterator[Batch], schedule: Schedule, hooks: Hooks, *, seed: int, start: int = 0) -> Outcome:
+def train(
+    system: System, batches: Iterator[Batch], schedule: Schedule, hooks: Hooks, *, seed: int, start: int = 0
+) -> Outcome:
     """Trains from step `start` to `schedule.steps`. All ranks call it with the same arguments."""
     meter, in_a_row, rank = Meter(), 0, parallel.rank()
     for step in range(start, schedule.steps):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gaugan import parallel
 
 InitRule = Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"]
+WARM_UP_STEPS = 15
 
 
 class SpectralConv2d(nn.Module):
@@ -61,7 +62,7 @@ class SpectralConv2d(nn.Module):
 
     def weight(self) -> Tensor:
         """W / sigma, float32; gradients flow through both."""
-        with torch.autocast(self.weight_orig.device.type, enabled=False):
+        with torch.autocast("cuda" if self.weight_orig.is_cuda else "cpu", enabled=False):
             sigma = torch.dot(self.weight_u, torch.mv(self.weight_orig.flatten(1), self.weight_v))
             return self.weight_orig / sigma
 
@@ -95,7 +96,7 @@ def fold_spectral_norm(network: nn.Module) -> nn.Module:
             device=weight.device,
         )
         conv.weight = nn.Parameter(weight, requires_grad=False)
-        conv.bias = child.bias  # type: ignore[assignment]
+        conv.bias = child.bias
         setattr(network, name, conv)
     return network
 
@@ -106,7 +107,8 @@ def initialise(network: nn.Module, rule: InitRule = "reference", gain: float = 0
     "reference": Xavier normal with `gain` for plain layers, PyTorch's default kept for spectral-norm ones. That is what
     the published SPADE code does on a GPU, where its init no longer reaches the spectral-norm weights. The other rules
     write every layer. The scale of a spectral-norm weight doesn't change its output, but it sets how far one Adam step
-    turns it: a smaller weight learns faster.
+    turns it: a smaller weight learns faster. u and v get WARM_UP_STEPS power steps (the published code starts from
+    random ones, whose sigma is far too small for the first steps).
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -118,6 +120,7 @@ def initialise(network: nn.Module, rule: InitRule = "reference", gain: float = 0
             continue
         if rule != "none" and module.bias is not None:
             nn.init.zeros_(module.bias)
+    power_iteration(network, WARM_UP_STEPS)
 
 
 def _draw(weight: Tensor, rule: str, gain: float) -> None:
@@ -177,9 +180,9 @@ def apply_gradients(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Pa
     skipped = (~torch.isfinite(norms.sum())).float()
     if optimiser.defaults.get("fused"):
         # The fused kernels look at this flag themselves: no wait for the GPU.
-        optimiser.found_inf = skipped  # type: ignore[union-attr]
+        setattr(optimiser, "found_inf", skipped)  # noqa: B010 (not declared by Optimizer)
         optimiser.step()
-        del optimiser.found_inf
+        delattr(optimiser, "found_inf")  # noqa: B043
     elif not skipped:
         optimiser.step()
     return skipped

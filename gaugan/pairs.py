@@ -1,4 +1,4 @@
-"""The dataset format: a folder (local or s3://) of Parquet shards with picture and label map side by side, and a manifest.
+"""The dataset format: a folder of Parquet shards with picture and label map side by side, and a manifest.
 
     DATASET/manifest.json             written last: a folder without it is no dataset
     DATASET/pairs/part-00000.parquet  rows of `SCHEMA`
@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from gaugan import storage
 from gaugan.config import UserError
-from gaugan.images import decode_image
-from gaugan.labels import ClassTable, decode_label_map
+from gaugan.images import ImageError, decode_image
+from gaugan.labels import ClassTable, LabelMapError, decode_label_map
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "held_out")
@@ -101,11 +101,15 @@ class PairsWriter:
         self._rows: list[dict[str, Any]] = []
         self._shards: list[dict[str, Any]] = []
         self._counts = dict.fromkeys(SPLITS, 0)
+        self._ids: set[str] = set()
 
     def add(self, pair: Pair) -> None:
-        """Appends one row."""
+        """Appends one row. Raises UserError for an id that is there already."""
         if pair.split not in SPLITS:
             raise ValueError(f"split {pair.split!r} of {pair.id!r}: allowed are {SPLITS}")
+        if pair.id in self._ids:
+            raise UserError(f"{self.uri}: two pairs have the id {pair.id!r}; ids must be unique")
+        self._ids.add(pair.id)
         self._rows.append(pair.row())
         self._counts[pair.split] += 1
         if len(self._rows) == self.rows_per_shard:
@@ -151,7 +155,7 @@ def write_manifest(
 class Pairs:
     """Reads a dataset. Light columns are held in memory, pictures are read row group by row group and cached."""
 
-    def __init__(self, uri: str, manifest: dict[str, Any], cached_groups: int = 64) -> None:
+    def __init__(self, uri: str, manifest: dict[str, Any], cached_groups: int = 20) -> None:
         self.uri, self.manifest = uri, manifest
         self.classes = ClassTable.from_plain(manifest["classes"], source=uri)
         self._rows: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
@@ -171,8 +175,15 @@ class Pairs:
                 f"{uri}: no dataset there (manifest.json can't be read: {error}); make one with "
                 "jobs/import_annotations.py or jobs/label_dataset.py"
             ) from error
-        if manifest.get("format") != "pairs" or manifest.get("format_version", 0) > FORMAT_VERSION:
-            raise UserError(f"{uri}: format {manifest.get('format')!r} version {manifest.get('format_version')} is not readable")
+        if not isinstance(manifest, dict) or manifest.get("format") != "pairs":
+            raise UserError(f"{uri}: manifest.json is not that of a dataset of pairs")
+        if manifest.get("format_version") != FORMAT_VERSION:
+            version = manifest.get("format_version")
+            raise UserError(
+                f"{uri}: dataset format {version}, this suite reads {FORMAT_VERSION}; import the data again"
+            )
+        if missing := {"classes", "shards"} - set(manifest):
+            raise UserError(f"{uri}: manifest.json lacks {', '.join(sorted(missing))}; import the data again")
         pairs = Pairs(uri, manifest)
         if classes is not None and pairs.classes.hash != classes.hash:
             raise UserError(
@@ -201,54 +212,53 @@ class Pairs:
         return list(groups.values())
 
     def read(self, split: str, index: int) -> DecodedPair:
-        """Row `index` of a split, decoded."""
-        shard, group, place = self._rows[split][index]
-        row = self._read_group(shard, group)[place]
-        image = decode_image(row["image"])
-        return DecodedPair(row["id"], image, decode_label_map(row["label_map"], self.classes), row["confidence"])
+        """Row `index` of a split, decoded. Raises UserError that names the row when its files can't be used."""
+        row = self.encoded(split, index)
+        try:
+            image, label_map = decode_image(row["image"]), decode_label_map(row["label_map"], self.classes)
+        except (ImageError, LabelMapError) as error:
+            raise UserError(f"{self.uri}: pair {row['id']!r}: {error.message}") from error
+        if image.shape[:2] != label_map.shape:
+            sizes = f"picture {image.shape[:2]}, label map {label_map.shape}"
+            raise UserError(f"{self.uri}: pair {row['id']!r}: both must have one size (height, width): {sizes}")
+        return DecodedPair(row["id"], image, label_map, row["confidence"])
 
-    def _shard_file(self, shard: int) -> pq.ParquetFile:
-        fs, path = storage.filesystem(storage.join(self.uri, self.manifest["shards"][shard]["path"]))
-        return pq.ParquetFile(fs.open_input_file(path))
+    def encoded(self, split: str, index: int) -> dict[str, Any]:
+        """Row `index` of a split as it is stored: id, image, label_map, confidence."""
+        shard, group, place = self._rows[split][index]
+        return self._read_group(shard, group)[place]
+
+    def _open_shard(self, shard: int) -> pq.ParquetFile:
+        uri = storage.join(self.uri, self.manifest["shards"][shard]["path"])
+        fs, path = storage.filesystem(uri)
+        try:
+            return pq.ParquetFile(fs.open_input_file(path))
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{uri}: missing or damaged ({error}); import the data again") from error
 
     def _index_shard(self, shard: int) -> None:
-        with self._shard_file(shard) as file:
+        with self._open_shard(shard) as file:
             for group in range(file.num_row_groups):
                 for place, row in enumerate(file.read_row_group(group, columns=LIGHT_COLUMNS).to_pylist()):
                     self._rows[row["split"]].append((shard, group, place))
                     self._light[row["split"]].append(row)
 
     def _read_group_uncached(self, shard: int, group: int) -> list[dict[str, Any]]:
-        with self._shard_file(shard) as file:
+        with self._open_shard(shard) as file:
             return file.read_row_group(group, columns=["id", "image", "label_map", "confidence"]).to_pylist()
 
 
 def split_by_source(source_ids: Iterable[str], held_out: float, seed: int = 0) -> dict[str, str]:
     """source id -> "train" or "held_out".
 
-    Sources are ordered by a seeded hash and the first round(held_out * n) are held out: the same names and seed give the
-    same split on every machine, whatever the order of the files. At least one on each side when 0 < held_out < 1.
+    Sources are ordered by a seeded hash and the first round(held_out * n) are held out: the same names and seed give
+    the same split on every machine, whatever the order of the files. At least one on each side when 0 < held_out < 1.
     """
     names = sorted(set(source_ids), key=lambda source: hashlib.sha256(f"{seed}:{source}".encode()).hexdigest())
     count = round(held_out * len(names))
     if 0 < held_out < 1 and len(names) > 1:
         count = min(max(count, 1), len(names) - 1)
     return {source: "held_out" if place < count else "train" for place, source in enumerate(names)}
-
-
-def export_folder(uri: str, folder: str, splits: Sequence[str] = SPLITS) -> int:
-    """Writes a dataset as plain folders SPLIT/images/ID and SPLIT/label_maps/ID.png; returns the number of pairs."""
-    pairs, count = Pairs.open(uri), 0
-    for split in splits:
-        for index in range(pairs.num(split)):
-            shard, group, place = pairs._rows[split][index]
-            row = pairs._read_group(shard, group)[place]
-            stem = row["id"].rsplit(".", 1)[0]
-            suffix = ".png" if row["image"].startswith(b"\x89PNG") else ".jpg"
-            storage.write_bytes(storage.join(folder, split, "images", stem + suffix), row["image"])
-            storage.write_bytes(storage.join(folder, split, "label_maps", stem + ".png"), row["label_map"])
-            count += 1
-    return count
 
 
 def provenance(**fields: Any) -> str:

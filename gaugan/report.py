@@ -177,7 +177,9 @@ def _chart(name: str, points: Sequence[tuple[float, float]], unit: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
     line = f'<polyline points="{path}" fill="none" stroke="var(--bar)" stroke-width="1.8" vector-effect="non-scaling-stroke"/>'
     ends = f"<span>{xs[0]:g}</span><span>{low:.4g} to {high:.4g}, last {ys[-1]:.4g}</span><span>{xs[-1]:g} {_text(unit)}</span>"
-    picture = f'<svg viewBox="0 0 300 120" preserveAspectRatio="none" role="img" aria-label="{_text(name)}">{line}</svg>'
+    picture = (
+        f'<svg viewBox="0 0 300 120" preserveAspectRatio="none" role="img" aria-label="{_text(name)}">{line}</svg>'
+    )
     return f'<div class="box"><b>{_text(name)}</b>{picture}<div class="axis">{ends}</div></div>'
 
 

@@ -20,8 +20,8 @@ from gaugan import checkpoint
 from gaugan.config import UserError, from_plain
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
-from gaugan.unet.networks import UNet
 from gaugan.unet.config import UNetConfig
+from gaugan.unet.networks import UNet, computes_bf16
 
 GPU_BATCH = 16
 
@@ -104,13 +104,6 @@ class Segmenter:
             for image, answer in zip(part, self.probabilities(fitted), strict=False):
                 answers.append(_segmentation(unfit(answer[None], image.shape[:2])))
         return answers
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """True when bfloat16 convolutions are native there; emulated ones would be slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def fuse_batch_norms(module: nn.Module) -> nn.Module:

@@ -88,12 +88,18 @@ def run_training(
     source = prefetch(batches(run.pairs, spec, start, parallel.rank(), parallel.world_size()))
     schedule = Schedule(plan.steps, plan.report_every, plan.sample_every, plan.evaluate_every, plan.save_every)
     try:
-        outcome = train(run.system, (to_device(b, device) for b in source), schedule, hooks, seed=plan.seed, start=start)
+        outcome = train(
+            run.system, (to_device(b, device) for b in source), schedule, hooks, seed=plan.seed, start=start
+        )
     except torch.OutOfMemoryError as error:
-        raise UserError(f"out of GPU memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})") from error
+        raise UserError(
+            f"out of GPU memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})"
+        ) from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error):
-            raise UserError(f"out of memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})") from error
+            raise UserError(
+                f"out of memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})"
+            ) from error
         raise
     finally:
         source.close()  # type: ignore[attr-defined]
@@ -128,7 +134,12 @@ def _check_same_run(plan: TrainingPlan, saved: checkpoint.Checkpoint, pairs: Pai
         "image_size": tuple(saved.meta["image_size"]),
         "classes": saved.meta["classes_hash"],
     }
-    wanted = {"system": plan.system, "config": plan.config, "image_size": plan.image_size, "classes": pairs.classes.hash}
+    wanted = {
+        "system": plan.system,
+        "config": plan.config,
+        "image_size": plan.image_size,
+        "classes": pairs.classes.hash,
+    }
     different = [name for name in found if found[name] != wanted[name]]
     if different:
         details = "; ".join(f"{name}: there {found[name]!r}, now {wanted[name]!r}" for name in different)

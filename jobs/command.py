@@ -227,9 +227,8 @@ def start_ray(config: JobConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, named to quiet a warning
     if not attaches and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # what is unset depends on the machine's history
-        os.environ.setdefault(
-            "RAY_AUTH_TOKEN", secrets.token_hex(32)
-        )  # this private instance's own, never written down
+        # This private instance's own token, never written down.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
     import logging
 
@@ -237,15 +236,11 @@ def start_ray(config: JobConfig) -> None:
 
     if ray.is_initialized():
         return
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if attaches:
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(**quiet)
     else:
         cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
-    ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
-    )
-
-
-def json_line(values: dict[str, Any]) -> str:
-    """One JSON line for other programs."""
-    return json.dumps(values)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    if STOP.listens:
+        STOP.listen()  # Ray has put its own handlers in place

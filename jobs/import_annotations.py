@@ -145,10 +145,7 @@ def main(config: Config) -> dict[str, Any] | None:
 
 def read_rules(config: Config) -> Rules:
     """The class table and how the labels of the files map to it."""
-    try:
-        table = labels.ClassTable.load(config.classes)
-    except OSError as error:
-        raise UserError(f"--classes {config.classes}: {error}") from error
+    table = labels.ClassTable.load(config.classes)
     renames = {}
     for entry in (word for group in config.map for words in group for word in words.split(",")):
         old, separator, new = entry.partition("=")

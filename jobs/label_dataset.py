@@ -182,6 +182,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         inputs_sha256=label_plan.inputs_sha256(items),
         batch_size=config.batch_size,
         threads=config.threads,
+        rows_per_shard=label_plan.ROWS_PER_SHARD,
     )
     return plan, classes, items
 

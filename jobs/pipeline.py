@@ -37,6 +37,8 @@ class PipelineConfig(JobConfig):
     """Built-in sample: portraits without labels."""
     held_out: float = 0.2
     """Share of the annotated source pictures kept for measuring."""
+    held_out_labelled: float = 0.1
+    """Share of the labelled pictures kept for measuring the painter."""
     augment_to: int = 400
     """Annotated training pairs after augmentation."""
     unet_image_size: tuple[int, ...] = (128,)

@@ -25,7 +25,9 @@ MAX_SHEETS = 4
 
 def write_report(output: str, table: Sequence[tuple[str, str, str]]) -> str:
     """Writes OUTPUT/report/index.html and its pictures; returns its URI."""
-    page = Page(storage.join(output, "report"), "From annotations to painted portraits", "What this run did and measured.")
+    page = Page(
+        storage.join(output, "report"), "From annotations to painted portraits", "What this run did and measured."
+    )
     page.table(["step", "measured", "time"], [(name, measured, took) for name, measured, took in table])
     links = {
         "Annotated pairs: contact sheet": "annotated/contact_sheet.png",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import yaml
+
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.config import to_yaml
+from jobs.command import STOP
 from jobs.pipeline import Road
 
 
@@ -30,6 +34,8 @@ def import_annotations(road: Road) -> str:
     if not storage.exists(road.folder("annotated/manifest.json")):
         flags = road.flags("annotated", annotations=own.annotations, held_out=own.held_out, augment_to=own.augment_to)
         job.main(job.Config(**{**flags, "tracking": "none"}))
+    if STOP():
+        return ""
     splits = storage.read_json(road.folder("annotated/manifest.json"))["splits"]
     return f"{splits['train']} training pairs (with augmented copies), {splits['held_out']} held out"
 
@@ -63,9 +69,7 @@ def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: in
             unet=UNetConfig(version=version, encoder_weights="none"),
         )
     )
-    best = result["best"]["metrics"]
-    shown = "  ".join(f"{key} {best[key]:.2f}" for key in ("iou/eye", "iou/mouth") if key in best)
-    return f"held-out mIoU {best['miou']:.3f}  {shown}"
+    return "" if STOP() else _figures(result, "miou", "iou_eye", "iou_mouth", "specks")
 
 
 def label_dataset(road: Road) -> str:
@@ -86,13 +90,10 @@ def train_encoder(road: Road) -> str:
     own = road.config
     result = job.main(
         job.TrainEncoder(
-            **road.flags("encoder"),
-            **_painting(road, own.encoder_steps),
-            vae=StyleVAEConfig(nef=own.ngf),
+            **road.flags("encoder"), **_painting(road, own.encoder_steps), vae=StyleVAEConfig(nef=2 * own.ngf)
         )
     )
-    metrics = result["best"]["metrics"]
-    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+    return "" if STOP() else _figures(result, "reconstruction_psnr", "active_units", "kld")
 
 
 def _painting(road: Road, steps: int) -> dict[str, Any]:
@@ -126,29 +127,50 @@ def _gaugan_config(road: Road, name: str, steps: int) -> Any:
 
 
 def sweep(road: Road) -> str:
-    """A few short trials over the loss weights."""
-    raise UserError("not wired yet")
+    """A few short trials over the loss weights; trial 0 has the base's own."""
+    from tune import sweep as job
+
+    own = road.config
+    base = road.folder("sweep_base.yaml")
+    storage.write_text(base, to_yaml(_gaugan_config(road, "gaugan", own.gan_steps)))
+    flags = road.flags("sweep", base=base, trials=own.sweep_trials, steps=own.sweep_steps)
+    result = job.main(job.SweepConfig(**flags, evaluate_every=max(own.sweep_steps // 2, 1)))
+    if STOP():
+        return ""
+    best = result["rows"][0]
+    return f"{len(result['rows'])} trials, best is {best['trial']}"
 
 
 def train_gaugan(road: Road) -> str:
-    """The painter."""
+    """The painter, with the sweep's best loss weights."""
+    from gaugan.config import from_plain
     from jobs import train_gaugan as job
 
-    result = job.main(_gaugan_config(road, "gaugan", road.config.gan_steps))
-    metrics = result["best"]["metrics"]
-    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+    config = _gaugan_config(road, "gaugan", road.config.gan_steps)
+    best = road.folder("sweep/best.yaml")
+    if road.config.sweep_trials and storage.exists(best):
+        config = from_plain(job.TrainGauGAN, yaml.safe_load(storage.read_text(best)), source=best)
+    result = job.main(dataclasses.replace(config, output=road.folder("gaugan")))
+    return "" if STOP() else _figures(result, "consistency_miou", "consistency_accuracy", "style_effect")
 
 
 def evaluate(road: Road) -> str:
     """Paintings of held-out label maps, measured."""
     from jobs import evaluate as job
 
-    metrics = job.main(
-        job.Config(
-            **road.flags("evaluation"),
-            model=road.folder("gaugan"),
-            input=road.folder("labelled"),
-            judge=road.folder("judge"),
-        )
-    )
-    return str(metrics)
+    flags = road.flags("evaluation", model=road.folder("gaugan"), input=road.folder("labelled"))
+    metrics = job.main(job.Config(**flags, judge=road.folder("judge")))
+    if STOP():
+        return ""
+    shown = [
+        f"{kind} {metrics[kind]['miou']:.3f}"
+        for kind in ("painted", "own_style", "real", "mean_colour")
+        if kind in metrics
+    ]
+    return "judged mIoU: " + "  ".join(shown)
+
+
+def _figures(result: dict[str, Any], *names: str) -> str:
+    """The named held-out figures of a training's best checkpoint."""
+    metrics = result["best"]["metrics"]
+    return "  ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)

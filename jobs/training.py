@@ -192,14 +192,15 @@ def worker(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 class Speaker(io.TextIOBase):
-    """A stdout whose text goes over the wire; other ranks stay silent."""
+    """A stdout whose lines go over the wire; other ranks stay silent."""
 
     def __init__(self, wire: Any, silent: bool) -> None:
-        self.wire, self.silent = wire, silent
+        self.wire, self.silent, self.begun = wire, silent, ""
 
     def write(self, text: str) -> int:
-        if not self.silent:
-            self.wire.say.remote(text)
+        *lines, self.begun = (self.begun + text).split("\n")
+        if lines and not self.silent:
+            self.wire.say.remote("".join(f"{line}\n" for line in lines))
         return len(text)
 
 
@@ -245,6 +246,7 @@ def _attended(call: Callable[[], Any], wire: Any) -> Any:
             told = True
             ray.get(wire.stop.remote())
         print("".join(ray.get(wire.take.remote())), end="", flush=True)
+    print("".join(ray.get(wire.take.remote())), end="", flush=True)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from typing import Any
 
 from gaugan.config import UserError, parse
 from serve.config import ServeConfig
@@ -20,6 +21,7 @@ from serve.gate import PROXY_CALLBACK
 
 APP = "gaugan"
 PROXY_TIMEOUT_MARGIN_S = 10
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
@@ -35,20 +37,20 @@ def main(config: ServeConfig) -> int:
     application = build(config)  # bad URIs are refused before Ray is started
     if config.address is None:
         _check_port(config)
+    print("starting ...", flush=True)
     _connect(config)
     stop = _catch_signals()
     try:
+        _quieten()
         ray.serve.start(
             http_options={
                 "host": config.host,
                 "port": config.port,
                 "request_timeout_s": config.timeout_s + PROXY_TIMEOUT_MARGIN_S,
             },
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            logging_config=QUIET,
         )
-        ray.serve.run(
-            application, name=APP, route_prefix="/", logging_config={"log_level": "WARNING", "enable_access_log": False}
-        )
+        _deploy(application)
         url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
         print(f"ready after {time.monotonic() - started:.1f} s: {url}   (press Ctrl-C to stop)", flush=True)
         return stop.wait()
@@ -56,21 +58,39 @@ def main(config: ServeConfig) -> int:
         _stop(config)
 
 
+def _deploy(application: Any) -> None:
+    """Waits until every model is ready. Raises UserError with the reason when one can't be loaded."""
+    import ray.serve
+
+    try:
+        ray.serve.run(application, name=APP, route_prefix="/", logging_config=QUIET)
+    except RuntimeError as error:
+        deployments = ray.serve.status().applications[APP].deployments
+        messages = [one.message for one in deployments.values() if "Traceback" in one.message]
+        reason = messages[0].strip().splitlines()[-1] if messages else str(error)
+        raise UserError(f"the server can't start: {reason}") from error
+
+
 class _Stop:
-    """Waits for the first signal and remembers which."""
+    """Ends the start at once when a signal comes, later lets `wait` return."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._signal = signal.SIGINT
+        self._waiting = False
+        self._code = 0
 
     def catch(self, number: int, _frame: object) -> None:
-        self._signal = signal.Signals(number)
+        self._code = 0 if number == signal.SIGINT else 128 + number
         self._event.set()
+        if not self._waiting:
+            raise SystemExit(self._code)
 
     def wait(self) -> int:
+        """Blocks until a signal; returns the exit code."""
+        self._waiting = True
         while not self._event.wait(timeout=1.0):  # short waits let Python run signal handlers
             pass
-        return 0 if self._signal == signal.SIGINT else 128 + self._signal
+        return self._code
 
 
 def _set_environment() -> None:
@@ -89,6 +109,12 @@ def _check_port(config: ServeConfig) -> None:
             raise UserError(
                 f"--host {config.host} --port {config.port}: {error.strerror}; choose another --port"
             ) from error
+
+
+def _quieten() -> None:
+    """Serve reports its own starting; our two lines say enough."""
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 
 def _connect(config: ServeConfig) -> None:

@@ -26,6 +26,7 @@ from serve.problems import Problem
 
 RETRY_AFTER_S = 1
 READY_TIMEOUT_S = 5.0
+LOADING_TRIES = 2
 INGRESS_LIMITS = {"max_ongoing_requests": 200, "max_queued_requests": 200}
 
 
@@ -39,7 +40,7 @@ class PainterReplica:
 
         torch.set_num_threads(cpus)
         device = "cuda" if use_gpu else "cpu"
-        self.painter = Painter.load(source.checkpoint_uri, device=device)
+        self.painter = Painter.load(source.checkpoint_uri(), device=device)
         # A forward pass always holds this many pictures (the rest is padding), so that a picture's bytes never
         # depend on who else is painted in the same moment. On a CPU one by one costs no more than many at once.
         self.together = max_batch_size if use_gpu else 1
@@ -98,7 +99,7 @@ class SegmenterReplica:
         from gaugan.segmenter import Segmenter
 
         torch.set_num_threads(cpus)
-        self.segmenter = Segmenter.load(source.checkpoint_uri, device="cpu")
+        self.segmenter = Segmenter.load(source.checkpoint_uri(), device="cpu")
         self.card = ModelCard(
             name=source.name,
             version=source.version,
@@ -212,18 +213,16 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
 
 
 def _deployment(replica: type, **options: Any) -> ray.serve.Deployment:
-    return ray.serve.deployment(**options)(replica)
+    return ray.serve.deployment(max_constructor_retry_count=LOADING_TRIES, **options)(replica)
 
 
 def _check_same_classes(painter: ModelSource, segmenter: ModelSource) -> None:
     from gaugan import checkpoint
 
-    tables = [
-        labels.ClassTable.from_plain(
-            checkpoint.read_meta(source.checkpoint_uri)["classes"], source=source.checkpoint_uri
-        )
-        for source in (painter, segmenter)
-    ]
+    tables = []
+    for source in (painter, segmenter):
+        meta = checkpoint.read_meta(source.checkpoint_uri())
+        tables.append(labels.ClassTable.from_plain(meta["classes"], source=source.uri))
     if tables[0].hash != tables[1].hash:
         raise UserError(
             f"--segmenter: its class table {tables[1].name!r} ({tables[1].hash}) is not the generator's "

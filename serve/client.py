@@ -43,10 +43,8 @@ class Painting:
 class Client:
     """Calls a server. Requests are safe to repeat, so a busy or restarting server is asked again, up to TRIES times."""
 
-    def __init__(
-        self, url: str = DEFAULT_URL, timeout_s: float = 60.0, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 60.0, http: httpx.Client | None = None) -> None:
+        self._http = http or httpx.Client(base_url=url, timeout=timeout_s)
 
     def paint(
         self,

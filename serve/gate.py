@@ -155,7 +155,7 @@ class _Passage:
         await self._send({"type": "http.response.body", "body": body})
 
     def _stamped(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        given = list(headers)
+        given = [(name, value) for name, value in headers if name.lower() != b"x-request-id"]  # Serve adds its own
         present = {name.lower() for name, _ in given}
         stamps = {"x-request-id": self.request_id, **SECURITY_HEADERS}
         return given + [

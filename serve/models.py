@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from gaugan import checkpoint
 from gaugan.config import UserError
 
 REGISTRY = "models:/"
+ONLY_MLFLOW_READS = ("mlflow-artifacts:", "runs:")
 
 
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model lies and what it is called."""
 
-    checkpoint_uri: str
+    uri: str
+    """A checkpoint folder, or an artifact address that only the tracking server at `tracking` can read."""
     name: str
     version: str
+    tracking: str | None = None
+
+    def checkpoint_uri(self) -> str:
+        """A checkpoint folder that this process can read (downloaded from the tracking server when it must be)."""
+        if not self.uri.startswith(ONLY_MLFLOW_READS):
+            return checkpoint.find(self.uri)
+        from mlflow.artifacts import download_artifacts
+
+        return checkpoint.find(str(download_artifacts(artifact_uri=self.uri, tracking_uri=self.tracking)))
 
 
 def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None = None) -> ModelSource:
-    """The checkpoint that `model_uri` means. Raises UserError naming `flag` when there is none.
+    """What `model_uri` means now. Raises UserError naming `flag` when there is no such model.
 
     A registered model is written models:/NAME@ALIAS or models:/NAME/VERSION.
     """
@@ -34,18 +46,19 @@ def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None =
 
 
 def _from_registry(model_uri: str, tracking: str | None) -> ModelSource:
-    """Asks MLflow; the version's `source` is the checkpoint folder."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    server = tracking or os.environ.get("MLFLOW_TRACKING_URI")
+    if not server:
+        raise UserError(f"{model_uri}: say which registry with --tracking URI or MLFLOW_TRACKING_URI")
     name, at, alias = model_uri.removeprefix(REGISTRY).partition("@")
     name, _, number = name.partition("/")
     if not name or bool(at and alias) == bool(number):
         raise UserError(f"{model_uri}: write models:/NAME@ALIAS or models:/NAME/VERSION")
-    client = MlflowClient(tracking_uri=tracking)
+    client = MlflowClient(tracking_uri=server, registry_uri=server)
     try:
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
     except MlflowException as error:
-        raise UserError(f"{model_uri}: {error.message}; see --tracking") from error
-    uri = checkpoint.find(str(version.tags.get("checkpoint_uri") or version.source))
-    return ModelSource(uri, name, f"v{version.version}" + (f"@{alias}" if alias else ""))
+        raise UserError(f"{model_uri}: {error.message}") from error
+    return ModelSource(str(version.source), name, f"v{version.version}" + (f"@{alias}" if alias else ""), server)

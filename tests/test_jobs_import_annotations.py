@@ -225,7 +225,7 @@ def test_dry_run_checks_everything_and_writes_nothing(
         ({"map": (("nose",),)}, "--map nose: expected old=new"),
         ({"map": (("nose=fase",),)}, "is no class"),
         ({"z_order": "face,wig"}, "wig"),
-        ({"classes": "/no/such/table.yaml"}, "--classes"),
+        ({"classes": "/no/such/table.yaml"}, "/no/such/table.yaml"),
     ],
 )
 def test_wrong_flags_are_refused_by_name(data: Path, tmp_path: Path, options: dict[str, Any], words: str) -> None:

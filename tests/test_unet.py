@@ -144,8 +144,9 @@ def test_the_first_share_of_the_steps_runs_at_half_size() -> None:
     seen: list[int] = []
     system.unet.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[2]))
     for step in range(4):
-        system.train_step(make_batch(), step)
-    assert seen == [32, 32, 64, 64]
+        system.train_step(make_batch(size=256, count=1), step)
+    system.train_step(make_batch(size=128), 0)  # its half would be too small for a mouth
+    assert seen == [128, 128, 256, 256, 128]
 
 
 def test_the_learning_rate_warms_up_and_falls_to_one_percent() -> None:

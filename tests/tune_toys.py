@@ -80,3 +80,15 @@ def _picture(value: float) -> Any:
     import numpy as np
 
     return np.full((16, 32, 3), int(min(value, 40.0) * 6), np.uint8)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent))  # the workers' search path is this process's folder
+    import tune_toys
+
+    from jobs.command import run
+    from tune import sweep
+
+    run(lambda config: sweep.main(config, tune_toys.toy_train), sweep.SweepConfig)

@@ -51,8 +51,10 @@ def run(
     setup: Setup, space: Space, budget: Budget, tracker: Tracker, *, changed: Callable[[], Any], train: trials.Train
 ) -> None:
     """Runs all trials that are not done; returns when they are, or soon after a stop. Calls `changed` after each."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the ledger writes what is kept
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # it misses those loggers' files
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the ledger writes and prints what matters
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that is stopped at once has measured nothing
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     wire: Any = ray.remote(Wire).options(num_cpus=0, max_concurrency=8).remote()
     ledger = Ledger(setup, tracker, changed)
     proposals = Proposals(setup, space, budget, ledger)
@@ -142,7 +144,7 @@ class Proposals(Searcher):
         return dict(self._optuna.suggest(trial_id) or {})
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if self._optuna is not None and trial_id in self._asked:
+        if self._optuna is not None and trial_id in self._asked and self._metric in result:
             self._optuna.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -163,10 +165,9 @@ def _optuna(setup: Setup, space: Space, budget: Budget) -> OptunaSearch:
     """Optuna's TPE, told the recorded trials' values in their order."""
     first = 1 if budget.baseline else 0
     known = [record.values for record in trials.read_all(setup.output) if record.number >= first]
+    seed = budget.seed * 1_000_003 + len(known)  # else a continued search would draw the first values once more
     domains = {path: _domain(distribution) for path, distribution in space.items()}
-    return OptunaSearch(
-        domains, points_to_evaluate=known or None, metric=setup.metric, mode=setup.mode, seed=budget.seed
-    )
+    return OptunaSearch(domains, points_to_evaluate=known or None, metric=setup.metric, mode=setup.mode, seed=seed)
 
 
 def _domain(distribution: Distribution) -> Any:
@@ -226,11 +227,13 @@ class Ledger(ray.tune.Callback):
         elif not STOP():
             self._end(trial.trial_id, STOPPED_EARLY)
 
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        print(f"trial {self._records[trial.trial_id].number:03d}  tried once more: {_last_line(trial)}", flush=True)
+
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         if not STOP():
-            text = str(trial.get_error() or "its process died").strip()
-            storage.write_text(storage.join(self._folder(trial.trial_id), "error.txt"), text + "\n")
-            self._end(trial.trial_id, FAILED, text.splitlines()[-1].strip())
+            storage.write_text(storage.join(self._folder(trial.trial_id), "error.txt"), _error(trial))
+            self._end(trial.trial_id, FAILED, _last_line(trial))
 
     def _folder(self, trial_id: str) -> str:
         return trials.folder(self._setup.output, self._records[trial_id].number)
@@ -253,3 +256,12 @@ class Ledger(ray.tune.Callback):
 
     def __reduce__(self) -> Any:
         return ray.tune.Callback, ()  # Ray Tune stores a copy that nobody reads
+
+
+def _error(trial: Any) -> str:
+    """The tracebacks of a trial's attempts, as Ray Tune keeps them on the driver's disk."""
+    return Path(trial.error_file).read_text() if trial.error_file else "its process died\n"
+
+
+def _last_line(trial: Any) -> str:
+    return _error(trial).strip().splitlines()[-1].strip()[:200]

@@ -87,7 +87,9 @@ def main(config: SweepConfig, train: trials.Train = trials.train) -> dict[str, A
     setup = make_setup(config, base)
     if config.dry_run:
         for number in range(min(config.trials, 5)):
-            print(f"trial {number:03d}: {search_spaces.sample(space, config.seed, number)}")
+            first = config.baseline and number == 0
+            values = search_spaces.current(space, base) if first else search_spaces.sample(space, config.seed, number)
+            print(f"trial {number:03d}: {values}")
         return {"status": "dry-run", "rows": [], "best": ""}
     keep_fingerprint(setup, space)
     begin(config)

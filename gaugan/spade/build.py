@@ -1,4 +1,4 @@
-"""From a SpadeConfig to networks and to what they are fed: the one place that knows how the config's numbers are used."""
+"""From a SpadeConfig to networks and to what they are fed: where the config's numbers become sizes."""
 
 from __future__ import annotations
 

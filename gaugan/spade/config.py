@@ -21,7 +21,7 @@ class StyleVAEConfig:
     encoder_norm: str = "spectralinstance"
     """Norm of the encoder: [spectral] then none, batch, sync_batch or instance."""
     encoder_size: int | None = None
-    """The encoder sees pictures as this square, a power of two; unset = the picture's size, at most 256 (as published)."""
+    """The encoder sees pictures as a square of this side, a power of two; unset = the picture's, at most 256."""
     decoder_width: int = 32
     """Channels of the decoder at full size; it is thrown away after training."""
     labels_to_decoder: bool = True

@@ -49,8 +49,10 @@ class SpadeNorm:
             first, cross, second = rest.removeprefix(word).partition("x")
             if rest.startswith(word) and cross and first == second and first.isdigit() and int(first) % 2 == 1:
                 return SpadeNorm(text.startswith("spectral"), "instance" if word == "instance" else "batch", int(first))
-        raise UserError(f"generator_norm {text!r}; expected [spectral]spade(syncbatch|batch|instance)KxK, K odd, such as "
-                        "spectralspadesyncbatch3x3")  # fmt: skip
+        raise UserError(
+            f"generator_norm {text!r}: expected [spectral]spade(syncbatch|batch|instance)KxK with odd K, such as "
+            "spectralspadesyncbatch3x3"
+        )
 
 
 class Spade(nn.Module):

@@ -62,8 +62,8 @@ class SpadeSystem:
         self.G: nn.Module = build_generator(config, classes.num_classes, image_size)
         self.D: nn.Module = build_discriminator(config, classes.num_classes)
         self.networks: dict[str, nn.Module] = {"G": self.G, "D": self.D}
-        for network in (self.G, self.D):
-            initialise(network, config.init)
+        for name in ("G", "D"):
+            initialise(self.networks[name], config.init)
         if self.style is not None:
             self.networks |= {"E": self.style.encoder, "style": self.style.prior}
             if config.style == "joint_vae":
@@ -194,6 +194,7 @@ class SpadeSystem:
         The weights of G_ema never saw the running statistics of G. Deterministic: style noise comes from its own
         generator, and nothing that training uses is touched.
         """
+        self.ema.copy_buffers(self.G)  # so that calibrating twice gives the same
         power_iteration(self.ema.network, steps=5)
         recalibrate(self.ema.network, self._calibration_passes(batches))
 

@@ -44,8 +44,9 @@ class StyleDecoder(nn.Module):
             for in_channels, out_channels in zip([widths[0], *widths[:-1]], widths, strict=True)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, channels) for channels in widths)
-        self.label_channels = label_channels
-        self.class_styles = nn.ModuleList(nn.Linear(z_dim, label_channels * channels) for channels in widths)
+        self.class_styles = nn.ModuleList(
+            nn.Linear(z_dim, label_channels * channels) if label_channels else nn.Identity() for channels in widths
+        )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor, onehot: Tensor | None) -> Tensor:

@@ -30,7 +30,7 @@ class UNetConfig:
     decay_steps: int = 0
     """Steps until the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
     half_size_share: float = 0.5
-    """Share of decay_steps that is trained at half the image size, four times cheaper."""
+    """Share of decay_steps that is trained at half the image size, four times cheaper (if that is 128 px or more)."""
     dice: float = 1.0
     """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
     class_power: float = 0.0

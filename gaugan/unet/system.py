@@ -20,10 +20,11 @@ from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.initial import load_initial_weights
-from gaugan.unet.networks import STRIDE, UNet
+from gaugan.unet.networks import STRIDE, UNet, computes_bf16
 from gaugan.unet.objective import class_shares, class_weights, segmentation_loss
 
 Batch = dict[str, Tensor]
+HALF_SIZE_MIN = 128  # smaller pictures have no mouths left to learn
 
 
 class UNetSystem:
@@ -35,26 +36,27 @@ class UNetSystem:
         self, config: UNetConfig, *, classes: ClassTable, image_size: tuple[int, int], device: torch.device
     ) -> None:
         """Raises UserError when the sides don't divide by 32, or the initial weights are missing or don't fit."""
-        if any(side % STRIDE for side in image_size):
-            raise UserError(f"--image-size {image_size}: a U-Net needs multiples of {STRIDE}, for example 256 or 512")
+        step = STRIDE * 2 if config.half_size_share * config.decay_steps > 0 else STRIDE
+        if any(side % step for side in image_size):
+            raise UserError(f"--image-size {image_size}: this U-Net needs multiples of {step}, for example 256 or 512")
         self.config, self.classes, self.image_size, self.device = config, classes, image_size, device
         unet = UNet(config.version, classes.num_classes, config.widths)
         load_initial_weights(unet, initial=config.initial, encoder_weights=config.encoder_weights, classes=classes)
-        unet = parallel.sync_batchnorm(unet).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.unet, self.ema = unet, Ema(unet, config.ema_half_life_images)
-        self.networks: dict[str, torch.nn.Module] = {"unet": unet, "unet_ema": self.ema.network}
+        unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = Ema(unet, config.ema_half_life_images)  # before SyncBatchNorm, so that rank 0 evaluates alone
+        self.unet = parallel.sync_batchnorm(unet)
+        self.networks: dict[str, torch.nn.Module] = {"unet": self.unet, "unet_ema": self.ema.network}
         self.optimiser = torch.optim.AdamW(
-            unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        self.autocast = config.precision == "bf16" and computes_bf16(device)
         self.shares = torch.full((classes.num_classes,), 1 / classes.num_classes, device=device)
 
     def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One optimiser step on "image" (N, 3, H, W) and "label_map" (N, H, W)."""
         config = self.config
         image, label_map = batch["image"], batch["label_map"]
-        if step < config.half_size_share * config.decay_steps and all(
-            side % (2 * STRIDE) == 0 for side in image.shape[2:]
-        ):
+        if step < config.half_size_share * config.decay_steps and min(image.shape[2:]) >= 2 * HALF_SIZE_MIN:
             image, label_map = F.avg_pool2d(image, 2), label_map[:, ::2, ::2]
         self.shares.lerp_(class_shares(label_map, self.classes.num_classes), 0.01)
         weights = class_weights(self.shares, config.class_power) if config.class_power else None
@@ -72,7 +74,7 @@ class UNetSystem:
 
     def _logits(self, unet: torch.nn.Module, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.autocast):
             return unet(image).float()
 
     @torch.no_grad()

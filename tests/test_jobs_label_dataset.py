@@ -1,0 +1,179 @@
+"""jobs/label_dataset.py as a whole: what it leaves behind, how it is stopped, killed and continued."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny_models import save_unet, write_portraits
+
+from gaugan import label_plan
+from gaugan.config import UserError
+from gaugan.images import encode_png
+from gaugan.labelling import OUTCOMES
+from gaugan.pairs import Pairs
+from gaugan.portraits import draw_portrait
+from jobs import label_dataset as job
+from jobs.command import STOP, TooManyFailuresError
+
+COUNT = 26
+BAD = {"empty.png": b"", "junk.jpg": b"\xff\xd8\xffjunk", "cut.png": encode_png(draw_portrait(0, 64)[0])[:900]}
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_unet(tmp_path_factory.mktemp("unet") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pictures")
+    write_portraits(folder / "more", COUNT)
+    for name, data in (BAD | {"notes.txt": b"hello"}).items():
+        (folder / name).write_bytes(data)
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(label_plan, "ROWS_PER_SHARD", 8)
+    yield
+    STOP.event.clear()
+
+
+def config(output: Path, pictures: str, unet: str, **changes: object) -> job.Config:
+    values: dict = {"input": pictures, "model": unet, "batch_size": 4, "num_workers": 1, "tracking": "none"}
+    return job.Config(output=str(output), **(values | changes))
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """Everything that a dataset consists of."""
+    found = [output / "manifest.json", *output.glob("pairs/*"), *output.glob("outcomes/*")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, ray_local: None, pictures: str, unet: str) -> Path:
+    """The output of one undisturbed run."""
+    output = tmp_path_factory.mktemp("straight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_plan, "ROWS_PER_SHARD", 8)
+        job.main(config(output, pictures, unet))
+    return output
+
+
+@pytest.mark.ray
+def test_every_input_has_one_outcome_row_and_the_good_ones_a_pair(straight: Path, pictures: str) -> None:
+    rows = pq.read_table(straight / "outcomes").to_pylist()
+    assert list(rows[0]) == OUTCOMES.names
+    assert sorted(row["id"] for row in rows) == sorted(
+        str(path.relative_to(pictures)) for path in Path(pictures).rglob("*.*")
+    )
+    assert Counter(row["status"] for row in rows) == {"labelled": COUNT, "refused": len(BAD), "skipped": 1}
+    pairs = Pairs.open(str(straight))
+    assert pairs.num("held_out") == 2 and pairs.num("train") == COUNT - 2
+    pair = pairs.read("train", 0)
+    assert pair.image.shape == (64, 64, 3) and pair.label_map.shape == (64, 64)
+    stats = json.loads((straight / "stats.json").read_text())
+    assert stats["labelled_now"] == stats["inputs"] == COUNT + len(BAD) + 1
+    assert (straight / "report" / "index.html").exists() and not (straight / ".work").exists()
+
+
+@pytest.mark.ray
+def test_a_stopped_run_continues_with_other_workers_and_ends_with_the_same_bytes(
+    straight: Path, tmp_path: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, seen = job._account, []
+
+    def stop_after_three_chunks(running: job.Job, row: dict) -> int:
+        seen.append(row)
+        if len(seen) == 3:
+            STOP.event.set()
+        return account(running, row)
+
+    monkeypatch.setattr(job, "_account", stop_after_three_chunks)
+    assert job.main(config(tmp_path, pictures, unet)) == {}
+    assert not (tmp_path / "manifest.json").exists()
+    STOP.event.clear()
+    monkeypatch.setattr(job, "_account", account)
+    stats = job.main(config(tmp_path, pictures, unet, num_workers=2, batch_size=16))
+    assert stats["labelled_now"] <= stats["inputs"] - 12
+    assert files(tmp_path) == files(straight)
+
+
+@pytest.mark.ray
+def test_a_finished_run_has_nothing_left_to_do(straight: Path, pictures: str, unet: str) -> None:
+    before = files(straight)
+    stats = job.main(config(straight, pictures, unet))
+    assert stats["labelled_now"] == 0 and stats["labelled"] == COUNT and files(straight) == before
+
+
+def test_another_model_is_refused_with_both_hashes(straight: Path, tmp_path: Path, pictures: str) -> None:
+    other = save_unet(tmp_path / "other", seed=1)
+    with pytest.raises(UserError) as refusal:
+        job.main(config(straight, pictures, other))
+    found = json.loads((straight / "plan.json").read_text())["model_hash"]
+    assert found in str(refusal.value) and "another --output" in str(refusal.value)
+
+
+@pytest.mark.ray
+def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
+    ray_local: None, tmp_path: Path, pictures: str, unet: str
+) -> None:
+    for name, data in BAD.items():
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+    with pytest.raises(TooManyFailuresError, match="3 of 3 pictures were refused"):
+        job.main(config(tmp_path / "out", str(tmp_path / "in"), unet))
+    assert Pairs.open(str(tmp_path / "out")).num("train") == 0
+    assert pq.read_table(tmp_path / "out" / "outcomes").num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"held_out": 1.5}, "--held-out 1.5"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"segment_size": (100,)}, "multiples of 32"),
+        ({"num_workers": -1}, "--num-workers -1"),
+    ],
+)
+def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(tmp_path, "in", "unet", **flags)
+
+
+def test_an_output_inside_the_input_is_refused(pictures: str, unet: str) -> None:
+    with pytest.raises(UserError, match="inside --input"):
+        job.main(config(Path(pictures, "labelled"), pictures, unet))
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, pictures: str, unet: str) -> None:
+    assert job.main(config(tmp_path / "out", pictures, unet, dry_run=True)) == {}
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_job_in_good_order_and_the_command_continues(
+    straight: Path, tmp_path: Path, pictures: str, unet: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, job.__file__, "--input", pictures, "--model", unet, "--output", str(tmp_path)]
+    command += ["--tracking", "none", "--batch-size", "4", "--num-workers", "1"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "U-Nets on cpu" in line:
+            break
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, output
+    assert "Continue with:" in output and "label_dataset.py" in output
+    assert (tmp_path / "plan.json").exists() and not (tmp_path / "manifest.json").exists()

@@ -1,0 +1,78 @@
+"""The plan of a labelling run: its listing, its units of work, and when a rerun is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tiny_models import make_plan
+
+from gaugan.config import UserError
+from gaugan.label_plan import Item, by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+
+ITEMS = [Item(f"{number:03d}.png", 100 + number, "train") for number in range(50)]
+
+
+def test_every_input_is_in_exactly_one_chunk_whatever_the_order_of_the_listing() -> None:
+    plan = make_plan(ITEMS)
+    found = {}
+    for items in (ITEMS, ITEMS[::-1]):
+        shards = by_shard(plan, items)
+        found[items is ITEMS] = [chunk for shard in shards for chunk in chunks(plan, shard, shards[shard])]
+    assert found[True] == found[False]
+    assert sorted(item.id for chunk in found[True] for item in chunk.items) == [item.id for item in ITEMS]
+    assert all(len(chunk.items) <= plan.batch_size for chunk in found[True])
+
+
+def test_a_chunk_survives_the_way_through_a_row() -> None:
+    plan = make_plan(ITEMS)
+    chunk = next(chunks(plan, 3, ITEMS))
+    assert chunk_from_plain(chunk_to_plain(chunk)) == chunk
+
+
+def test_hidden_files_are_no_inputs_and_folders_can_be_left_out(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", ".DS_Store", ".thumbs/x.png", "deep/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [item.id for item in list_inputs(str(tmp_path), True, None, 0.0, 0)] == ["a.png", "b.png", "deep/c.png"]
+    assert [item.id for item in list_inputs(str(tmp_path), False, None, 0.0, 0)] == ["a.png", "b.png"]
+    assert [item.id for item in list_inputs(str(tmp_path), True, 1, 0.0, 0)] == ["a.png"]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no files there"):
+        list_inputs(str(tmp_path), True, None, 0.05, 0)
+
+
+def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Path) -> None:
+    plan, items, notes = settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    assert (items, notes) == (ITEMS, [])
+    more = [*ITEMS, Item("new.png", 5, "train")]
+    again, items, notes = settle(str(tmp_path), make_plan(more), more)
+    assert again == plan and items == ITEMS
+    assert len(notes) == 1 and "new.png" in notes[0]
+
+
+def test_a_rerun_keeps_chunk_size_and_threads_of_the_run_it_continues(tmp_path: Path) -> None:
+    settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    plan, _, notes = settle(str(tmp_path), make_plan(ITEMS, batch_size=32, threads=2, model="/elsewhere"), ITEMS)
+    assert plan.batch_size == 4 and plan.threads == 1 and len(notes) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"model_hash": "b" * 16}, {"image_size": (32, 32)}, {"held_out": 0.5}, {"precision": "bf16"}]
+)
+def test_another_model_or_preprocessing_is_refused_with_both_values_and_the_way_out(
+    tmp_path: Path, change: dict
+) -> None:
+    plan, _, _ = settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    with pytest.raises(UserError) as refusal:
+        settle(str(tmp_path), dataclasses.replace(plan, **change), ITEMS)
+    (name, value), text = next(iter(change.items())), str(refusal.value)
+    assert f"{getattr(plan, name)} there" in text and f"{value} now" in text and "another --output" in text
+
+
+def test_another_dataset_in_the_output_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="another dataset"):
+        settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    assert not (tmp_path / "plan.json").exists()

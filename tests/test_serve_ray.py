@@ -1,0 +1,166 @@
+"""`python -m serve` for real: a private Ray, tiny models, HTTP, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from serve_models import save_generator, save_unet
+
+from gaugan import images, labels
+from gaugan.config import UserError
+from gaugan.labels import PORTRAIT_CLASSES, ClassTable
+from serve.client import Client
+from serve.config import ServeConfig
+from serve.models import resolve
+
+Server = tuple[str, subprocess.Popen[str]]
+START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 40
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def label_png(seed: int) -> bytes:
+    ids = np.random.default_rng(seed).integers(0, 7, (64, 64), dtype=np.uint8)
+    return labels.encode_label_map(ids, PORTRAIT_CLASSES)
+
+
+def serve_command(*flags: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "serve", *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """(address, process) of a server with a tiny generator and a tiny U-Net."""
+    folder = tmp_path_factory.mktemp("models")
+    model, segmenter = save_generator(str(folder / "generator")), save_unet(str(folder / "unet"))
+    port = free_port()
+    process = serve_command("--model", model, "--segmenter", segmenter, "--port", str(port))
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready"):
+            break
+    else:
+        pytest.fail(f"the server did not start: {''.join(lines)}")
+    assert "Ctrl-C" in lines[-1]
+    yield f"http://127.0.0.1:{port}", process
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait(STOP_TIMEOUT_S)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(START_TIMEOUT_S)
+def test_served_painting_does_not_depend_on_what_is_painted_beside_it(
+    server: Server,
+) -> None:
+    client = Client(server[0])
+    assert client.ready() and client.classes()["hash"] == PORTRAIT_CLASSES.hash
+    alone = [client.paint(label_png(seed), seed=seed).png for seed in range(6)]
+    with ThreadPoolExecutor(12) as pool:
+        crowd = list(pool.map(lambda n: client.paint(label_png(n % 6), seed=n % 6).png, range(36)))
+    assert len(set(alone)) == 6
+    assert all(png == alone[number % 6] for number, png in enumerate(crowd))
+
+
+@pytest.mark.ray
+def test_served_segmenter_labels_a_picture(server: Server) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    png, confidence = Client(server[0]).segment(images.encode_png(picture))
+    assert labels.decode_label_map(png, PORTRAIT_CLASSES).shape == (50, 70)
+    assert 0 < confidence <= 1
+
+
+@pytest.mark.ray
+def test_upload_without_end_is_cut_in_the_proxy(server: Server) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = httpx.post(server[0] + "/v1/paint", content=(bytes(2**20) for _ in range(40)), headers=kind, timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert httpx.get(server[0] + "/nothing").json()["code"] == "not_found"
+
+
+@pytest.mark.ray
+def test_full_queue_is_answered_with_retry_after(server: Server) -> None:
+    files = {"label_map": ("m.png", label_png(0))}
+    limits = httpx.Limits(max_connections=120)
+    with httpx.Client(base_url=server[0], timeout=60, limits=limits) as http, ThreadPoolExecutor(120) as pool:
+        answers = list(
+            pool.map(lambda n: http.post("/v1/paint", files=files, data={"n": "8", "seed": "1"}), range(120))
+        )
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused and all(answer.json()["code"] == "busy" and answer.headers["retry-after"] for answer in refused)
+    assert Client(server[0]).paint(label_png(1), seed=1).seed == 1  # and it recovers
+
+
+@pytest.mark.ray
+def test_sigterm_ends_the_server_and_everything_it_started(server: Server) -> None:
+    url, process = server
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) > 3
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(STOP_TIMEOUT_S) == 143
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert alive == []
+    assert not Client(url).ready()
+
+
+def test_unusable_model_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    process = serve_command("--model", str(tmp_path / "nothing"))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "--model" in output and "nothing" in output and "Traceback" not in output
+
+
+def test_models_of_two_class_tables_are_not_served_together(tmp_path: Path) -> None:
+    from serve.app import build
+
+    other = ClassTable(("a", "b"), ((0, 0, 0), (9, 9, 9)), name="other")
+    model, segmenter = save_generator(str(tmp_path / "g")), save_unet(str(tmp_path / "u"), classes=other)
+    with pytest.raises(UserError, match="class table"):
+        build(ServeConfig(model=model, segmenter=segmenter))
+
+
+def test_registered_model_is_resolved_by_alias_and_by_version(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = save_generator(str(tmp_path / "generator"))
+    client = MlflowClient(tracking_uri=tracking, registry_uri=tracking)
+    client.create_registered_model("gaugan")
+    version = client.create_model_version("gaugan", uri).version
+    client.set_registered_model_alias("gaugan", "champion", version)
+    for model_uri, told in (("models:/gaugan@champion", "v1@champion"), ("models:/gaugan/1", "v1")):
+        source = resolve(model_uri, "--model", "x", tracking)
+        assert (source.name, source.version, source.checkpoint_uri()) == ("gaugan", told, uri)
+    for model_uri in ("models:/gaugan@nobody", "models:/gaugan", "models:/@champion"):
+        with pytest.raises(UserError, match="--model"):
+            resolve(model_uri, "--model", "x", tracking)
+
+
+@pytest.mark.parametrize("values", [{"port": 0}, {"max_batch_size": 0}, {"timeout_s": 0.0}])
+def test_settings_that_make_no_sense_name_their_flag(values: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="--" + next(iter(values)).replace("_", "-")):
+        ServeConfig(model="m", **values)  # type: ignore[arg-type]
