@@ -1,8 +1,8 @@
-"""Training batches as a pure function of (dataset, seed, step): any step's batch can be made again, on any number of ranks.
+"""Training batches as a pure function of (dataset, seed, step): any batch can be made again, on any number of ranks.
 
-An epoch's order: the storage groups are shuffled, then the rows within windows of a few groups, so that reading stays nearly
-sequential. Batch `step` holds the rows [step * batch_size, (step + 1) * batch_size) of the endless concatenation of epochs;
-rank r of w takes every w-th of them. Augmentation is seeded per (seed, step, place).
+An epoch's order: the storage groups are shuffled, then the rows within windows of a few groups, so that reading stays
+nearly sequential. Batch `step` holds the rows [step * batch_size, (step + 1) * batch_size) of the endless concatenation
+of epochs; rank r of w takes every w-th of them. Augmentation is seeded per (seed, step, place).
 """
 
 from __future__ import annotations
@@ -60,8 +60,15 @@ class Order:
         return np.concatenate([rng.permutation(part) for part in rows])
 
 
+def _fitted(pairs: Pairs, spec: BatchSpec, index: int) -> DecodedPair:
+    """A row, resized to the batch's size."""
+    pair = pairs.read(spec.split, index)
+    image, label_map = fit_pair(pair.image, pair.label_map, spec.image_size)
+    return DecodedPair(pair.id, image, label_map, pair.confidence)
+
+
 class _Reader:
-    """Rows resized to the batch's size, cached while the budget lasts."""
+    """Fitted rows, cached while the budget lasts."""
 
     def __init__(self, pairs: Pairs, spec: BatchSpec) -> None:
         self.pairs, self.spec = pairs, spec
@@ -70,21 +77,17 @@ class _Reader:
         self._cache: dict[int, DecodedPair] = {}
 
     def read(self, index: int) -> DecodedPair:
-        if index in self._cache:
-            return self._cache[index]
-        pair = self.pairs.read(self.spec.split, index)
-        image, label_map = fit_pair(pair.image, pair.label_map, self.spec.image_size)
-        fitted = DecodedPair(pair.id, image, label_map, pair.confidence)
+        pair = self._cache.get(index) or _fitted(self.pairs, self.spec, index)
         if len(self._cache) < self._room:
-            self._cache[index] = fitted
-        return fitted
+            self._cache[index] = pair
+        return pair
 
 
 def batches(pairs: Pairs, spec: BatchSpec, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """Endless batches from `start_step` on, for one rank.
 
-    A batch: "image" float32 (n, 3, H, W) in [-1, 1], "label_map" int64 (n, H, W), "confidence" float32 (n,) (1 for labels
-    made by people); n = batch_size / world.
+    A batch: "image" float32 (n, 3, H, W) in [-1, 1], "label_map" int64 (n, H, W), "confidence" float32 (n,) (1 for
+    labels made by people); n = batch_size / world.
     """
     if pairs.num(spec.split) == 0:
         raise UserError(f"{pairs.uri}: split {spec.split!r} is empty; import with another --held-out share")
@@ -117,40 +120,47 @@ def _collate(rows: list[DecodedPair]) -> Batch:
 
 def whole_split(pairs: Pairs, spec: BatchSpec, limit: int | None = None) -> Iterator[Batch]:
     """Every row of a split once (the first `limit`), in reading order, not augmented; the last batch may be smaller."""
-    reader = _Reader(pairs, spec)
     count = min(pairs.num(spec.split), limit or pairs.num(spec.split))
     for start in range(0, count, spec.batch_size):
-        yield _collate([reader.read(index) for index in range(start, min(start + spec.batch_size, count))])
+        places = range(start, min(start + spec.batch_size, count))
+        yield _collate([_fitted(pairs, spec, index) for index in places])
 
 
 def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
-    """The same batches, made by a background thread while the step runs. Errors come out at their place."""
+    """The same batches, made by a background thread while the step runs. Errors come out at their place.
+
+    Closing the iterator (or dropping it) stops the thread.
+    """
     ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
     closed = threading.Event()
+
+    def put(item: Batch | BaseException) -> None:
+        while not closed.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
 
     def fill() -> None:
         try:
             for batch in source:
-                while not closed.is_set():
-                    try:
-                        ready.put(batch, timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
+                put(batch)
                 if closed.is_set():
                     return
+            put(StopIteration())
         except BaseException as error:
-            ready.put(error)
+            put(error)
 
-    threading.Thread(target=fill, daemon=True, name="prefetch").start()
+    thread = threading.Thread(target=fill, daemon=True, name="prefetch")
+    thread.start()
     try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
+        while not isinstance(item := ready.get(), BaseException):
             yield item
+        if not isinstance(item, StopIteration):
+            raise item
     finally:
         closed.set()
+        thread.join(timeout=10)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -29,7 +29,8 @@ MIN_SHARE = 0.01
 """Classes that cover less than this share of a picture have no style of their own."""
 WORST = 12
 EXPLAINED = {
-    "miou": "mean IoU of the judge's label maps against the given ones, all pixels pooled; `real` is the ceiling",
+    "miou": "mean IoU of the judge's label maps against the given ones, all pixels pooled, all at the "
+    "painter's size; `real` is the ceiling",
     "pixel_accuracy": "share of the pixels (ignored ones left out) at which they agree",
     "frechet_unet": "Frechet distance to the held-out pictures in pooled features of the judge's encoder, not FID, "
     "comparable only with the same judge and number of pictures. `real`: training pictures against held-out ones",

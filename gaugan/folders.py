@@ -51,9 +51,8 @@ def import_folder(
     alone += sorted(f"label_maps/{stem}" for stem in label_maps.keys() - pictures.keys())
     if alone or not pictures:
         shown = ", ".join(alone[:10]) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
-        raise UserError(
-            f"{folder}: expected images/NAME.* and label_maps/NAME.png; without a partner: {shown or 'all'}"
-        )
+        wanted = "images/NAME.png (or .jpg ...) and label_maps/NAME.png"
+        raise UserError(f"{folder}: expected {wanted}; without a partner: {shown or 'all, there are none'}")
     sides = split_by_source(pictures, held_out, seed)
     writer = PairsWriter(uri, classes)
     for stem, picture in pictures.items():

@@ -22,9 +22,10 @@ from gaugan.images import decode_image, grid
 from gaugan.label_plan import LabelPlan
 from gaugan.labelling import part_uri
 from gaugan.labels import ClassTable, decode_label_map
+from gaugan.pairs import SPLITS, write_manifest
 from gaugan.report import Page, Strip, label_strip
 
-BINS = 50
+BINS = 100
 WORST, SAMPLED, REFUSED_SHOWN = 60, 24, 200
 SHEET_ROWS = 24
 DUPLICATES_COUNTED = 5_000_000
@@ -134,6 +135,34 @@ def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
 def _read(uri: str, **options: Any) -> list[Row]:
     rows: list[Row] = pq.read_table(io.BytesIO(storage.read_bytes(uri)), **options).to_pylist()
     return rows
+
+
+def write_result(
+    output: str, plan: LabelPlan, classes: ClassTable, finished: dict[int, dict[str, Any]], speed: dict[str, float]
+) -> tuple[dict[str, Any], str]:
+    """Checks that every input has its row, then writes report, stats.json and, last, manifest.json.
+
+    finished: shard -> summary, of all shards; speed: numbers of this invocation, added to the statistics.
+    Returns the statistics and the page's URI.
+    """
+    rows = sum(summary["rows"] for summary in finished.values())
+    if rows != plan.num_inputs:
+        raise RuntimeError(f"{output}: {rows} outcome rows for {plan.num_inputs} inputs; this must never happen")
+    statistics = collect(output, finished)
+    splits = Counter(dict.fromkeys(SPLITS, 0))
+    for summary in finished.values():
+        splits.update(summary["splits"])
+    stats = {**statistics.to_plain(classes), "splits": dict(splits), **speed}
+    page = write_report(output, plan, classes, statistics)
+    storage.write_json(storage.join(output, "stats.json"), stats)
+    files = [
+        {"path": f"pairs/part-{shard:05d}.parquet", "rows": summary["pairs"], "sha256": summary["pairs_sha256"]}
+        for shard, summary in sorted(finished.items())
+        if summary["pairs"]
+    ]
+    maker = {"system": "unet", "model": plan.model, "model_hash": plan.model_hash}
+    write_manifest(output, classes, files, dict(splits), {"labelled_by": maker})
+    return stats, page
 
 
 def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics) -> str:

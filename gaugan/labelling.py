@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -142,6 +143,8 @@ def read_picture(item: Item, plan: LabelPlan) -> Picture:
         picture.code, picture.message = "unreadable", f"the file can't be read: {error}"
     except Exception as error:  # one picture never stops a run; the code says that this one is a fault of ours
         picture.code, picture.message = "unexpected", f"{type(error).__name__}: {error}"
+    # Some of Pillow's messages name an object by its address, which differs from run to run.
+    picture.message = re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", picture.message)
     return picture
 
 

@@ -94,7 +94,10 @@ class ClassTable:
                 raise UserError(f"{source}: class {entry!r}: expected {{name: TEXT, colour: [R, G, B]}}")
             names.append(entry["name"])
             colours.append(_rgb(entry["colour"], source) if "colour" in entry else next(made, (0, 0, 0)))
-        return ClassTable(tuple(names), tuple(colours), str(data.get("name", "unnamed")))
+        try:
+            return ClassTable(tuple(names), tuple(colours), str(data.get("name", "unnamed")))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
 
     @staticmethod
     def load(uri: str) -> ClassTable:

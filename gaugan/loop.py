@@ -45,6 +45,7 @@ class Schedule:
     sample_every: int | None = None
     evaluate_every: int | None = None
     save_every: int | None = 500
+    """None: at the end only."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def train(
         in_a_row = in_a_row + 1 if skipped else 0
         if skipped and (in_a_row >= MAX_SKIPPED or hooks.skipped(step)):
             return Outcome("diverged", step)
-        meter.add(metrics)
+        meter.add(metrics, skipped)
 
         if is_time(done, schedule.report_every, schedule.steps):
             hooks.report(done, meter.take())
@@ -104,7 +105,7 @@ def train(
         if is_time(done, schedule.evaluate_every, schedule.steps):
             hooks.evaluate(done)
         stop = (parallel.world_size() == 1 or done % STOP_CHECK_EVERY == 0) and parallel.any_rank(hooks.should_stop())
-        if stop or is_time(done, schedule.save_every, schedule.steps):
+        if stop or done == schedule.steps or is_time(done, schedule.save_every, schedule.steps):
             hooks.save(done)
         if stop and done < schedule.steps:
             return Outcome("stopped", done)
@@ -118,9 +119,8 @@ class Meter:
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
 
-    def add(self, metrics: dict[str, torch.Tensor]) -> None:
+    def add(self, metrics: dict[str, torch.Tensor], skipped: bool) -> None:
         """Adds one step; a skipped step counts only in "skipped"."""
-        skipped = bool(metrics.get("skipped", 0))
         for name, value in metrics.items():
             if not skipped or name == "skipped":
                 self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()

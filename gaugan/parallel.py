@@ -1,7 +1,7 @@
 """Several processes as one: the few collective calls that training needs, identities when there is one process.
 
 There is no module wrapper: each optimiser step averages its own gradients in one flattened all-reduce. That keeps two
-optimisers, passes without gradients and spectral-norm buffers simple (the traps of wrapping GANs: torch issues 22095, 65907),
+optimisers, passes without gradients and spectral-norm buffers simple (traps of GANs in DDP: torch issues 22095, 65907),
 at the price of not overlapping communication with the backward pass.
 """
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from gaugan.config import UserError
 
+AT_LEAST_1 = ("batch_size", "steps", "report_every", "sample_count", "evaluate_batch", "keep")
+AT_LEAST_1_OR_NONE = ("sample_every", "evaluate_every", "evaluate_limit", "save_every")
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -36,15 +39,22 @@ class TrainingPlan:
     evaluate_limit: int | None = None
     """At most so many held-out pictures per evaluation."""
     save_every: int | None = 500
+    """None: at the end only."""
     sample_count: int = 8
     keep: int = 2
     """Newest checkpoints to keep; the best one stays as well."""
     use_gpu: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "report_every", "sample_count", "evaluate_batch"):
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        for name in AT_LEAST_1_OR_NONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1, or None")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: must be 0 or more")
         if min(self.image_size) < 8:
             raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
 

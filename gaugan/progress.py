@@ -26,7 +26,7 @@ class Progress:
         return (last - first) / (end - start) if end > start else 0.0
 
     def line(self, done: int, note: str = "") -> str:
-        """Marks `done` and tells it: "450/2000 step  22 %  3.1 step/s  ETA 8:20  NOTE"."""
+        """Marks `done` and tells it: "450/2000 step   22 %  3.1 step/s  ETA 8:20  NOTE"."""
         now = time.monotonic()
         self._marks.append((now, done))
         while len(self._marks) > 2 and now - self._marks[0][0] > self.window_s:

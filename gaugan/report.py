@@ -1,11 +1,11 @@
 """Static HTML pages with pictures: number tiles, bars, histograms, tables and sheets of picture strips.
 
-A page is one index.html (style inside, light and dark, no scripts) and PNG files beside it, addressed relatively: it can be
-moved, zipped, mailed, or served from a bucket. Every text is escaped: file names come from strangers.
+A page is one index.html (style inside, light and dark, no scripts) and PNG files beside it, addressed relatively: it
+can be moved, zipped, mailed, or served from a bucket. Every text is escaped: file names come from strangers.
 
     page = Page("OUT/report", "Labels", "1,000 pictures")
     page.heading("Least sure first")
-    page.sheet([Strip(page.picture("0001", strip([image, colourise(label_map, table), overlay(image, label_map, table)])), "a.png")])
+    page.sheet([Strip(page.picture("0001", label_strip(image, label_map, table)), "a.png", "0.93")])
     page.save()
 """
 
@@ -23,40 +23,46 @@ from gaugan.images import encode_png, fit_image, grid, resize_label_map
 from gaugan.labels import ClassTable, colourise
 
 STYLE = """
-:root { color-scheme: light dark; --ground: #f6f5f2; --card: #ffffff; --ink: #22252a; --soft: #666b73; --line: #e2e0da;
-  --bar: #4c6fbf; --warn: #b3471d }
+:root { color-scheme: light dark; --ground: #f6f5f2; --card: #ffffff; --ink: #22252a; --soft: #666b73;
+  --line: #e2e0da; --bar: #4c6fbf; --warn: #b3471d }
 @media (prefers-color-scheme: dark) { :root { --ground: #17191d; --card: #20242a; --ink: #e6e7ea; --soft: #9aa0aa;
   --line: #333841; --bar: #7f9fe6; --warn: #f0936b } }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif }
 main { max-width: 1240px; margin: 0 auto; padding: 28px 24px 72px }
-h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px } h2 { font-size: 18px; margin: 36px 0 4px }
+h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px }
+h2 { font-size: 18px; margin: 36px 0 4px }
 p { margin: 4px 0 12px; color: var(--soft); max-width: 80ch; overflow-wrap: anywhere }
+.fact, .box, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 10px; margin: 14px 0 }
-.fact { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px }
-.fact b { display: block; font-size: 20px; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
+.fact { padding: 10px 12px }
+.fact b { display: block; font-size: 20px; font-weight: 600; overflow-wrap: anywhere }
 .fact span { color: var(--soft); font-size: 13px }
-.box { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; overflow-x: auto }
+.fact b, .bars b, td.n, figcaption b { font-variant-numeric: tabular-nums }
+.box { padding: 12px 14px; overflow-x: auto }
 .legend span { display: inline-flex; align-items: center; gap: 6px; margin: 0 14px 6px 0; font-size: 13px }
 .legend i { width: 14px; height: 14px; border-radius: 3px; border: 1px solid var(--line) }
-.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 5px 12px; align-items: center; font-size: 14px }
-.bars div { height: 14px } .bars i { display: block; height: 100%; min-width: 1px; border-radius: 3px; background: var(--bar) }
-.bars b { font-weight: 400; text-align: right; font-variant-numeric: tabular-nums }
-.histogram { display: flex; align-items: flex-end; gap: 2px; height: 120px }
+.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 5px 12px; align-items: center }
+.bars div { height: 14px }
+.bars i { display: block; height: 100%; min-width: 1px; border-radius: 3px; background: var(--bar);
+  outline: 1px solid var(--line) }
+.bars b { font-weight: 400; text-align: right }
+.histogram { display: flex; align-items: flex-end; gap: 2px; height: 120px; border-bottom: 1px solid var(--line) }
 .histogram i { flex: 1; background: var(--bar); border-radius: 2px 2px 0 0 }
-.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; border-top: 1px solid var(--line) }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 12px; margin: 12px 0 }
-.charts b { font-size: 13px; font-weight: 600 } .charts svg { display: block; width: 100%; height: 120px; margin: 6px 0 }
-a { color: var(--bar) } ul { padding-left: 20px }
+.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
-th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere }
-th { color: var(--soft); font-weight: 500; white-space: nowrap } td.n { text-align: right; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }
+td { overflow-wrap: anywhere }
+th { color: var(--soft); font-weight: 500; white-space: nowrap }
+th.n, td.n { text-align: right }
 tr:last-child td { border-bottom: 0 }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(var(--width), 100%), 1fr)); gap: 12px; margin: 12px 0 }
-figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow: hidden }
+.sheet { display: grid; gap: 12px; margin: 12px 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(var(--width), 100%), 1fr)) }
+figure { margin: 0; overflow: hidden }
 figure img { display: block; width: 100%; height: auto }
 figcaption { padding: 6px 10px 8px; font-size: 13px; display: flex; gap: 10px; justify-content: space-between }
-figcaption span { overflow-wrap: anywhere } figcaption b { font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums }
+figcaption span { overflow-wrap: anywhere }
+figcaption b { font-weight: 600; white-space: nowrap }
 figure.warn figcaption b { color: var(--warn) }
 """
 
@@ -104,35 +110,40 @@ class Page:
         self._parts.append(f'<div class="legend">{"".join(spans)}</div>')
 
     def bars(
-        self, values: Mapping[str, float], colours: Sequence[tuple[int, int, int]] = (), form: str = "{:.3f}"
+        self,
+        values: Mapping[str, float],
+        colours: Sequence[tuple[int, int, int]] = (),
+        form: str = "{:.3f}",
+        full: float | None = None,
     ) -> None:
-        """Horizontal bars from 0 to the largest value, each with its number."""
-        largest = max([abs(value) for value in values.values()] + [1e-12])
+        """Horizontal bars from 0 to `full` (None = the largest value), each with its number."""
+        largest = full or max([*values.values(), 1e-12])
         cells = []
         for place, (name, value) in enumerate(values.items()):
             colour = f";background:{_css(colours[place])}" if colours else ""
-            width = 100 * max(value, 0) / largest
-            cells.append(
-                f'<span>{_text(name)}</span><div><i style="width:{width:.1f}%{colour}"></i></div><b>{form.format(value)}</b>'
-            )
+            bar = f'<i style="width:{100 * max(value, 0) / largest:.1f}%{colour}"></i>'
+            cells.append(f"<span>{_text(name)}</span><div>{bar}</div><b>{form.format(value)}</b>")
         self._parts.append(f'<div class="box bars">{"".join(cells)}</div>')
 
     def histogram(self, counts: Sequence[int], low: float, high: float) -> None:
         """Columns of equal width over [low, high]."""
         largest = max([*counts, 1])
         step = (high - low) / max(len(counts), 1)
-        columns = [
-            f'<i style="height:{100 * count / largest:.1f}%" title="{low + place * step:.3g} to {low + (place + 1) * step:.3g}: {count}"></i>'
-            for place, count in enumerate(counts)
-        ]
-        ends = (
-            f'<div class="axis"><span>{low:g}</span><span>highest column: {largest:,}</span><span>{high:g}</span></div>'
+        columns = []
+        for place, count in enumerate(counts):
+            title = f"{low + place * step:.3g} to {low + (place + 1) * step:.3g}: {count}"
+            columns.append(f'<i style="height:{100 * count / largest:.1f}%" title="{title}"></i>')
+        ends = f"<span>{low:g}</span><span>highest column: {largest:,}</span><span>{high:g}</span>"
+        self._parts.append(
+            f'<div class="box"><div class="histogram">{"".join(columns)}</div><div class="axis">{ends}</div></div>'
         )
-        self._parts.append(f'<div class="box"><div class="histogram">{"".join(columns)}</div>{ends}</div>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; numbers stand to the right."""
-        head = "".join(f"<th>{_text(column)}</th>" for column in columns)
+        head = ""
+        for place, column in enumerate(columns):
+            kind = ' class="n"' if any(_is_number(row[place]) for row in rows) else ""
+            head += f"<th{kind}>{_text(column)}</th>"
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
         self._parts.append(f'<div class="box"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
@@ -153,14 +164,16 @@ class Page:
     def save(self) -> str:
         """Writes index.html; returns its URI."""
         policy = "default-src 'none'; img-src * data:; style-src 'unsafe-inline'"
-        head = (
-            f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{html.escape(self.title)}</title>'
+        head = f"<title>{html.escape(self.title)}</title><style>{STYLE}</style>"
+        meta = (
+            '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         )
         body = "\n".join(part for part in self._parts if part)
-        text = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n'
+        main = f"<main>\n{body}\n</main>"
+        page = f'<html lang="en"><head>{meta}{head}</head><body>{main}</body></html>'
         uri = storage.join(self.uri, "index.html")
-        storage.write_text(uri, text)
+        storage.write_text(uri, f"<!doctype html>\n{page}\n")
         return uri
 
 
@@ -175,8 +188,10 @@ def _chart(name: str, points: Sequence[tuple[float, float]], unit: str) -> str:
     across = 300 * (xs - xs[0]) / max(xs[-1] - xs[0], 1e-12)
     down = 114 - 108 * (ys - low) / max(high - low, 1e-12)
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
-    line = f'<polyline points="{path}" fill="none" stroke="var(--bar)" stroke-width="1.8" vector-effect="non-scaling-stroke"/>'
-    ends = f"<span>{xs[0]:g}</span><span>{low:.4g} to {high:.4g}, last {ys[-1]:.4g}</span><span>{xs[-1]:g} {_text(unit)}</span>"
+    look = 'fill="none" stroke="var(--bar)" stroke-width="1.8" vector-effect="non-scaling-stroke"'
+    line = f'<polyline points="{path}" {look}/>'
+    middle = f"{low:.4g} to {high:.4g}, last {ys[-1]:.4g}"
+    ends = f"<span>{xs[0]:g}</span><span>{middle}</span><span>{xs[-1]:g} {_text(unit)}</span>"
     picture = (
         f'<svg viewBox="0 0 300 120" preserveAspectRatio="none" role="img" aria-label="{_text(name)}">{line}</svg>'
     )
@@ -232,21 +247,25 @@ def _inner(size: tuple[int, ...], side: int) -> tuple[int, int]:
 
 
 def _figure(one: Strip) -> str:
+    path, caption = quote(one.path), _text(one.caption)
     number = f"<b>{_text(one.number)}</b>" if one.number else ""
-    picture = f'<a href="{quote(one.path)}"><img loading="lazy" src="{quote(one.path)}" alt="{_text(one.caption)}"></a>'
-    css = ' class="warn"' if one.warn else ""
-    return f"<figure{css}>{picture}<figcaption><span>{_text(one.caption)}</span>{number}</figcaption></figure>"
+    picture = f'<a href="{path}"><img loading="lazy" src="{path}" alt="{caption}"></a>'
+    kind = ' class="warn"' if one.warn else ""
+    return f"<figure{kind}>{picture}<figcaption><span>{caption}</span>{number}</figcaption></figure>"
 
 
 def _cell(value: object) -> str:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f'<td class="n">{_text(value)}</td>' if is_number else f"<td>{_text(value)}</td>"
+    return f'<td class="n">{_text(value)}</td>' if _is_number(value) else f"<td>{_text(value)}</td>"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _text(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return html.escape(str(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if _is_number(value) else html.escape(str(value))
 
 
 def _paragraph(text: str) -> str:

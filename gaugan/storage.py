@@ -50,9 +50,14 @@ def is_local(uri: str) -> bool:
 
 def local_path(uri: str) -> Path:
     """The absolute pathlib form of a local URI."""
+    return Path(os.path.abspath(expanded(uri)))
+
+
+def expanded(uri: str) -> str:
+    """A local URI as a path, perhaps still a relative one: "~" and file:// are resolved."""
     if uri.startswith("file://"):
-        return Path(os.path.abspath(unquote(uri.removeprefix("file://").removeprefix("localhost"))))
-    return Path(os.path.abspath(os.path.expanduser(uri)))
+        return unquote(uri.removeprefix("file://").removeprefix("localhost"))
+    return os.path.expanduser(uri)
 
 
 def absolute(uri: str) -> str:

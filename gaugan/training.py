@@ -1,6 +1,6 @@
 """A whole training run on this machine: data, system, resume, loop, checkpoints. Needs no cluster.
 
-    run_training(TrainingPlan(system="unet", config=UNetConfig(), data="DIR", output="RUN", steps=1000, ...))
+    run_training(TrainingPlan(system="unet", config=to_plain(UNetConfig()), data="DIR", output="RUN", steps=1000, ...))
 
 Running the same plan again continues where the newest checkpoint stands, with the numbers of an uninterrupted run.
 """
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from gaugan import checkpoint, images, parallel, storage
 from gaugan.augment import PRESETS
 from gaugan.batches import BatchSpec, batches, prefetch, to_device, whole_split
-from gaugan.config import UserError, from_plain
+from gaugan.config import UserError, from_plain, to_plain
 from gaugan.loop import Hooks, Outcome, Schedule, System, train
 from gaugan.pairs import Pairs
 from gaugan.plan import TrainingPlan
@@ -56,7 +56,8 @@ class Run:
     def note(self, step: int, values: dict[str, float]) -> None:
         """Rank 0 appends to metrics.jsonl (the source of truth for curves); every rank tells its caller."""
         if self.is_main:
-            line = json.dumps({"step": step, "time": round(time.time(), 2), **values})
+            finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            line = json.dumps({"step": step, "time": round(time.time(), 2), **finite})
             self.lines.append(line)
             uri = storage.join(self.plan.output, "metrics.jsonl")
             if storage.is_local(uri):
@@ -108,18 +109,26 @@ def run_training(
 
 def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[Run, int]:
     """Opens the data, builds the system, loads the newest checkpoint. Returns the run and the finished steps."""
+    for name, table in (("system", SYSTEMS), ("augment", PRESETS)):
+        if getattr(plan, name) not in table:
+            raise UserError(f"--{name} {getattr(plan, name)}: choose one of {', '.join(table)}")
     pairs = Pairs.open(plan.data)
     entry = SYSTEMS[plan.system]
+    config: Any = from_plain(entry.config, plan.config)
+    is_main = parallel.rank() == 0
+    saved = checkpoint.newest(plan.output, log=print if is_main else lambda text: None)
+    if saved is not None:
+        _check_same_run(plan, config, saved, pairs)
     torch.manual_seed(plan.seed)
-    system = entry.build(from_plain(entry.config, plan.config), pairs.classes, plan.image_size, device)
-    saved = checkpoint.newest(plan.output)
+    system = entry.build(config, pairs.classes, plan.image_size, device)
     start = 0
     if saved is not None:
-        _check_same_run(plan, saved, pairs)
         system.load_state_dict(saved.state)
         start = saved.meta["step"]
     run = Run(plan, system, pairs, device, report, Progress(plan.steps, start))
-    if run.is_main:
+    parallel.barrier()  # all have read before anything is removed
+    if is_main:
+        checkpoint.forget_after(plan.output, start)
         _keep_metrics_up_to(run, start)
         if start:
             print(f"resumes {plan.output} at step {start} of {plan.steps}", flush=True)
@@ -127,26 +136,35 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
     return run, start
 
 
-def _check_same_run(plan: TrainingPlan, saved: checkpoint.Checkpoint, pairs: Pairs) -> None:
+def _check_same_run(plan: TrainingPlan, config: Any, saved: checkpoint.Checkpoint, pairs: Pairs) -> None:
+    """Settings count as the system resolves them: a field that is at its default need not be written out."""
+    same_system = saved.meta["system"] == plan.system
     found = {
         "system": saved.meta["system"],
-        "config": saved.meta["config"],
+        "config": to_plain(from_plain(type(config), saved.meta["config"])) if same_system else saved.meta["config"],
         "image_size": tuple(saved.meta["image_size"]),
         "classes": saved.meta["classes_hash"],
     }
     wanted = {
         "system": plan.system,
-        "config": plan.config,
+        "config": to_plain(config),
         "image_size": plan.image_size,
         "classes": pairs.classes.hash,
     }
     different = [name for name in found if found[name] != wanted[name]]
     if different:
-        details = "; ".join(f"{name}: there {found[name]!r}, now {wanted[name]!r}" for name in different)
+        details = "; ".join(_difference(name, found[name], wanted[name]) for name in different)
         raise UserError(
             f"{plan.output} holds a run with other settings ({details}). Use the same settings to continue it, "
             "or another --output to begin a new one"
         )
+
+
+def _difference(name: str, there: Any, now: Any) -> str:
+    if isinstance(there, dict) and isinstance(now, dict):
+        fields = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+        return "; ".join(_difference(key, there.get(key), now.get(key)) for key in fields)
+    return f"{name}: there {there!r}, now {now!r}"
 
 
 def _keep_metrics_up_to(run: Run, start: int) -> None:
@@ -155,8 +173,16 @@ def _keep_metrics_up_to(run: Run, start: int) -> None:
     storage.make_folder(run.plan.output)
     if storage.exists(uri):
         lines = storage.read_text(uri).splitlines()
-        run.lines = [line for line in lines if json.loads(line)["step"] <= start]
+        run.lines = [line for line in lines if _step_of(line) <= start]
         storage.write_text(uri, "".join(line + "\n" for line in run.lines))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinity for one that a crash cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _spec(plan: TrainingPlan, split: str, batch_size: int, augment: str) -> BatchSpec:
@@ -183,8 +209,10 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
 
     def evaluate(step: int) -> None:
         if run.is_main:
-            _evaluate(run, step)
+            _measure(run, step)
         run.note(step, {f"held_out/{name}": value for name, value in run.metrics.items()})
+        if run.is_main and _is_best(run):
+            _save(run, step, is_best=True)
         parallel.barrier()
 
     def save(step: int) -> None:
@@ -220,8 +248,8 @@ def _calibrate(run: Run, step: int) -> None:
         run.calibrated_step = step
 
 
-def _evaluate(run: Run, step: int) -> None:
-    """Measures on held-out pictures; a new best is saved at once."""
+def _measure(run: Run, step: int) -> None:
+    """Measures on held-out pictures."""
     plan = run.plan
     _calibrate(run, step)
     spec = _spec(plan, _evaluation_split(run), plan.evaluate_batch, "none")
@@ -229,19 +257,21 @@ def _evaluate(run: Run, step: int) -> None:
     run.metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
     run.metrics_step = step
     print(f"held-out at step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in run.metrics.items()), flush=True)
+
+
+def _is_best(run: Run) -> bool:
     name = run.system.best_metric
-    best = (checkpoint.pointed(plan.output, "best") or {}).get("metrics", {}).get(name, -np.inf)
-    if run.metrics.get(name, -np.inf) > best:
-        _save(run, step)
-        checkpoint.point(plan.output, "best", step, run.metrics)
+    best = (checkpoint.pointed(run.plan.output, "best") or {}).get("metrics", {}).get(name, -math.inf)
+    return run.metrics.get(name, -math.inf) > best
 
 
-def _save(run: Run, step: int) -> None:
+def _save(run: Run, step: int, is_best: bool = False) -> None:
     plan = run.plan
     if run.saved_step == step:
         return
     _calibrate(run, step)
-    metrics = run.metrics if run.metrics_step == step else {}
+    measured = run.metrics if run.metrics_step == step else {}
+    metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
     checkpoint.save(
         checkpoint.step_uri(plan.output, step),
         system=plan.system,
@@ -254,6 +284,8 @@ def _save(run: Run, step: int) -> None:
     )
     run.saved_step = step
     checkpoint.point(plan.output, "last", step, metrics)
+    if is_best:
+        checkpoint.point(plan.output, "best", step, metrics)
     checkpoint.prune(plan.output, plan.keep)
     run.flush()
 

@@ -6,7 +6,7 @@ Exit codes: 0 ok, 2 usage, 3 too many failures, 130 after Ctrl-C, 143 after SIGT
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 import platform
 import secrets
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from gaugan import __version__, storage
 from gaugan.config import UserError, parse, to_plain, to_yaml
+from jobs import lock
 
 EXIT_USAGE = 2
 EXIT_TOO_MANY_FAILURES = 3
@@ -53,6 +54,13 @@ class JobConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 1:
             raise UserError(f"--num-workers {self.num_workers}: must be at least 1")
+        if self.cpus_per_worker < 0:
+            raise UserError(f"--cpus-per-worker {self.cpus_per_worker}: must be 0 (a fair share) or more")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: must be 0 or more")
+        if "@" in self.tracking.partition("://")[2].partition("/")[0]:
+            advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment instead"
+            raise UserError(f"--tracking: holds a user name or password, which would be saved with the run; {advice}")
 
     @property
     def threads(self) -> int:
@@ -111,6 +119,8 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
     except TooManyFailuresError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_TOO_MANY_FAILURES) from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(128 + signal.SIGINT) from error
     if STOP():
         print(f"stopped; everything so far is saved. Continue with:\n  {command_line()}", flush=True)
         raise SystemExit(STOP.exit_code)
@@ -123,35 +133,39 @@ def command_line() -> str:
 
 def checked_output(config: Config) -> Config:
     """Makes the paths absolute; inside a submitted job a relative output would vanish with its working directory."""
-    import dataclasses
-
-    changes = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        is_path = field.name in PATH_FIELDS and isinstance(value, str) and value and "://" not in value
-        if not is_path:
-            continue
-        if field.name == "output" and in_submitted_job() and not os.path.isabs(os.path.expanduser(value)):
-            raise UserError(
-                f"--output {value}: a relative path would be lost with the job's temporary working directory; "
-                f"give a storage URI such as s3://my-bucket/{value} or a path on a shared disk"
-            )
-        changes[field.name] = storage.absolute(value)
-    return dataclasses.replace(config, **changes)
+    output = config.output
+    if in_submitted_job() and storage.is_local(output) and not os.path.isabs(storage.expanded(output)):
+        raise UserError(
+            f"--output {output}: a relative path would be lost with the job's temporary working directory; "
+            f"give a storage URI such as s3://my-bucket/{output} or a path on a shared disk"
+        )
+    return _with_absolute_paths(config)
 
 
 PATH_FIELDS = {
-    "output",
-    "input",
-    "model",
-    "annotations",
-    "images",
-    "segmenter",
-    "judge",
-    "encoder",
-    "initial",
-    "search",
-}
+    "output", "input", "model", "annotations", "images", "classes", "segmenter", "judge", "inception", "base", "search",
+    "encoder", "initial", "encoder_weights",
+}  # fmt: skip
+NO_PATHS = {"", "none", "imagenet"}
+
+
+def _with_absolute_paths(config: Any) -> Any:
+    """The config, and those inside it, with every path made absolute: workers run in other folders."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _with_absolute_paths(value)
+        elif field.name == "features":  # KIND or KIND:URI
+            kind, _, uri = value.partition(":")
+            changes[field.name] = f"{kind}:{_absolute(uri)}" if uri else value
+        elif field.name in PATH_FIELDS and isinstance(value, str):
+            changes[field.name] = _absolute(value)
+    return dataclasses.replace(config, **changes)
+
+
+def _absolute(value: str) -> str:
+    return value if value in NO_PATHS or value.startswith("models:/") else storage.absolute(value)
 
 
 def in_submitted_job() -> bool:
@@ -160,8 +174,9 @@ def in_submitted_job() -> bool:
 
 
 def begin(config: JobConfig) -> None:
-    """Before work begins: the output folder, its config.yaml and run.json."""
+    """Before work begins: the output folder, its lock, its config.yaml and run.json."""
     storage.make_folder(config.output)
+    lock.acquire(config.output, command_line())
     storage.write_text(storage.join(config.output, "config.yaml"), to_yaml(config))
     info = {
         "command": command_line(),

@@ -26,7 +26,6 @@ from gaugan import label_plan, labelling, storage
 from gaugan.config import UserError
 from gaugan.label_plan import Chunk, Item, LabelPlan
 from gaugan.labels import ClassTable
-from gaugan.pairs import SPLITS, write_manifest
 from gaugan.plan import square
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
@@ -57,7 +56,7 @@ class Config(JobConfig):
     """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
     held_out: float = 0.05
     """Share of the pictures kept for measuring."""
-    min_confidence: float = 0.6
+    min_confidence: float = 0.8
     """Labels below this are kept, with the note "review"."""
     max_failure_rate: float = 0.2
     """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
@@ -266,48 +265,21 @@ def _collect(job: Job, leave: int) -> None:
 
 
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
-    """Checks that every input has its row; writes report, stats.json and, last, manifest.json."""
-    from gaugan.label_report import collect, write_report
+    """Writes report, stats.json and manifest.json; returns the statistics."""
+    from gaugan.label_report import write_result
 
-    config, plan = job.config, job.plan
-    seconds = time.monotonic() - job.started
-    rows = sum(summary["rows"] for summary in job.finished.values())
-    if set(job.finished) != set(job.shards) or rows != plan.num_inputs:
-        raise RuntimeError(f"{rows} outcome rows for {plan.num_inputs} inputs; this must never happen")
-    statistics = collect(config.output, job.finished)
-    stats = statistics.to_plain(job.classes)
-    splits = Counter({split: 0 for split in SPLITS})
-    for summary in job.finished.values():
-        splits.update(summary["splits"])
-    labelled_now = sum(job.tally.values())
-    stats |= {"splits": dict(splits), "labelled_now": labelled_now, "seconds": round(seconds, 1)}
-    stats["pictures_per_s"] = round(labelled_now / seconds, 2)
-    page = write_report(config.output, plan, job.classes, statistics)
-    storage.remove(storage.join(config.output, ".work"))
-    if labelled_now or not storage.exists(storage.join(config.output, "stats.json")):
-        storage.write_json(storage.join(config.output, "stats.json"), stats)
-    shards = [job.finished[shard] for shard in sorted(job.finished) if job.finished[shard]["pairs"]]
-    files = [
-        {"path": f"pairs/part-{s['shard']:05d}.parquet", "rows": s["pairs"], "sha256": s["pairs_sha256"]}
-        for s in shards
-    ]
-    maker = {
-        "system": "unet",
-        "model": plan.model,
-        "model_hash": plan.model_hash,
-        "min_confidence": plan.min_confidence,
-    }
-    write_manifest(config.output, job.classes, files, dict(splits), {"labelled_by": maker})
-    numbers = {name: stats[name] for name in ("labelled", "refused", "skipped", "review", "failure_rate")}
-    tracker.log_metrics(
-        {**numbers, "confidence": stats["confidence"]["mean"], "pictures_per_s": stats["pictures_per_s"]}
-    )
-    tracker.log_artifact(storage.join(config.output, "stats.json"))
+    now = sum(job.tally.values())
+    seconds = max(time.monotonic() - job.started, 1e-3)
+    speed = {"labelled_now": now, "seconds": round(seconds, 1), "pictures_per_s": round(now / seconds, 2)}
+    stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, speed)
+    storage.remove(storage.join(job.config.output, ".work"))
+    names = ("labelled", "refused", "skipped", "review", "duplicates", "failure_rate", "pictures_per_s")
+    tracker.log_metrics({"confidence": stats["confidence"]["mean"], **{name: stats[name] for name in names}})
+    tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
     tracker.finish()
-    print(
-        f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped; {_tallies(stats['codes'])}"
-    )
+    reasons = f" ({_tallies(stats['codes'])})" if stats["codes"] else ""
+    print(f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped{reasons}")
     print(f"mean confidence {stats['confidence']['mean']:.3f}, {stats['review']} to review; look at {page}", flush=True)
     return stats
 

@@ -6,6 +6,7 @@ the chunks it held. Pictures are judged in our own code: Ray's reader stops at a
 
 from __future__ import annotations
 
+import logging
 import pickle
 import queue
 import threading
@@ -153,6 +154,7 @@ def _dataset(work: list[Chunk], plan: LabelPlan, classes: ClassTable, output: st
     """The lazy Ray dataset of the three stages."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every start, end and missing progress bar
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,4 +1,4 @@
-"""The report page of jobs/pipeline.py: what was measured, samples of every step, the training curves, where everything is."""
+"""The report page of jobs/pipeline.py: what was measured, samples of every step, curves, where everything is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of jobs/pipeline.py: each builds the config of one job, runs it, and says in a few words what was measured."""
+"""The steps of jobs/pipeline.py: each builds one job's config, runs it, and says in a few words what was measured."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: in
             evaluate_every=max(steps // 2, 1),
             sample_every=steps,
             save_every=max(steps // 2, 1),
+            register=name == "unet",
             unet=UNetConfig(version=version, encoder_weights="none"),
         )
     )

@@ -1,13 +1,16 @@
 """MLflow, or nothing: parameters, metrics, pictures and the model registry of a run.
 
-A tracking server that is away never stops or slows a job for long: calls time out after seconds, are warned about once, and
+A tracking server that is away never stops or slows a job for long: calls time out after seconds, are warned about once
+and then left alone for RETRY_AFTER_S; metric points wait in memory and are sent, once each, when it is back.
 metrics.jsonl in the output keeps everything.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +18,13 @@ from typing import Any, Protocol
 from gaugan import storage
 from gaugan.config import UserError, to_plain
 
+EXPERIMENT = "gaugan"
 MAX_PARAM_LENGTH = 500
+PARAMS_PER_CALL = 100
+METRICS_PER_CALL = 1000
+MAX_WAITING = 20_000
+"""Metric points that wait for a server that is away; older ones are dropped."""
+RETRY_AFTER_S = 60.0
 
 
 class Tracker(Protocol):
@@ -75,12 +84,13 @@ def open_run(tracking: str, output: str, job: str, config: Any) -> Tracker:
         return NullTracker()
     known = storage.join(output, "mlflow_run.json")
     previous = storage.read_json(known) if storage.exists(known) else {}
+    shown = _without_secret(uri)
     try:
-        tracker = MLflowTracker.open(uri, job, previous.get("run_id", "") if previous.get("uri") == uri else "")
+        tracker = MLflowTracker.open(uri, job, previous.get("run_id", "") if previous.get("uri") == shown else "")
     except Exception as error:
-        print(f"warning: MLflow at {_without_secret(uri)} can't be used, the run goes on without it: {error}")
+        print(f"warning: MLflow at {shown} can't be used, the run goes on without it: {error}")
         return NullTracker()
-    storage.write_json(known, tracker.reference())
+    storage.write_json(known, {"uri": shown, "run_id": tracker.run_id})
     tracker.log_params(config)
     return tracker
 
@@ -98,6 +108,7 @@ class MLflowTracker:
     def __init__(self, uri: str, run_id: str) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
         os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
         import logging
 
@@ -107,24 +118,40 @@ class MLflowTracker:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.uri, self.run_id = uri, run_id
         self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-        self._warned = False
+        self._warned, self._retry_at = False, 0.0
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._logged: dict[str, set[int]] = {}
 
     @staticmethod
     def open(uri: str, job: str, run_id: str) -> MLflowTracker:
+        from mlflow.exceptions import MlflowException
+
         tracker = MLflowTracker(uri, run_id)
         if run_id:
-            tracker.client.update_run(run_id, status="RUNNING")
-            return tracker
-        experiment = tracker.client.get_experiment_by_name("gaugan")
-        if experiment is None:
-            place = None
-            if uri.startswith("sqlite:///"):  # else artifacts land in the working directory
-                place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-            experiment_id = tracker.client.create_experiment("gaugan", artifact_location=place)
-        else:
-            experiment_id = experiment.experiment_id
-        tracker.run_id = tracker.client.create_run(experiment_id, run_name=job, tags={"job": job}).info.run_id
+            try:
+                tracker.client.update_run(run_id, status="RUNNING")
+                return tracker
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the store was cleared: a new run
+                    raise
+        experiment = tracker._experiment(uri)
+        tracker.run_id = tracker.client.create_run(experiment, run_name=job, tags={"job": job}).info.run_id
         return tracker
+
+    def _experiment(self, uri: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        place = None
+        if uri.startswith("sqlite:///"):  # else artifacts land in the working directory
+            place = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(EXPERIMENT, artifact_location=place))
+            except MlflowException:  # another job was faster
+                found = self.client.get_experiment_by_name(EXPERIMENT)
+                assert found is not None
+        return str(found.experiment_id)
 
     def reference(self) -> dict[str, str]:
         """What `attach` needs."""
@@ -135,16 +162,34 @@ class MLflowTracker:
 
         flat = _flatten(to_plain(config))
         params = [Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in flat.items() if name != "tracking"]
-        self._try(lambda: self.client.log_batch(self.run_id, params=params))
+
+        def send() -> None:
+            known = self.client.get_run(self.run_id).data.params  # a value that stands can't be changed
+            new = [param for param in params if param.key not in known]
+            for start in range(0, len(new), PARAMS_PER_CALL):
+                self.client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
+
+        self._try(send)
 
     def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
-        import time
+        now = int(time.time() * 1000)
+        self._waiting += [(name, float(value), now, step) for name, value in values.items()]
+        del self._waiting[:-MAX_WAITING]
+        self._try(self._send_waiting)
 
+    def _send_waiting(self) -> None:
+        """A step that the run has already (logged before a restart) is not logged again."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
-        self._try(lambda: self.client.log_batch(self.run_id, metrics=metrics))
+        while self._waiting:
+            batch = self._waiting[:METRICS_PER_CALL]
+            for name in {name for name, *_ in batch} - set(self._logged):
+                self._logged[name] = {point.step for point in self.client.get_metric_history(self.run_id, name)}
+            new = [point for point in batch if point[3] not in self._logged[point[0]]]
+            self.client.log_batch(self.run_id, metrics=[Metric(*point) for point in new])
+            for name, _, _, step in new:
+                self._logged[name].add(step)
+            del self._waiting[: len(batch)]
 
     def log_artifact(self, uri: str, folder: str = "") -> None:
         """Logs a file or a folder by its URI."""
@@ -166,22 +211,24 @@ class MLflowTracker:
         The training state (optimisers) stays in the run folder: a registered model is for use.
         """
 
+        place = f"model/{storage.name(checkpoint_uri)}"  # a later version of this run must not replace these files
+        measured = {"metric": metric, metric: f"{value:.6f}"} if value is not None and math.isfinite(value) else {}
+
         def register() -> str:
             with storage.local_copy(checkpoint_uri) as path, tempfile.TemporaryDirectory() as scratch:
                 for file in Path(path).iterdir():
                     if file.suffix in (".safetensors", ".json"):
                         os.symlink(file, Path(scratch, file.name))
-                self.client.log_artifacts(self.run_id, scratch, "model")
+                self.client.log_artifacts(self.run_id, scratch, place)
             if not self.client.search_registered_models(f"name = '{name}'"):
                 self.client.create_registered_model(name)
-            source = self.client.get_run(self.run_id).info.artifact_uri + "/model"
-            measured = {} if value is None else {"metric": metric, metric: f"{value:.6f}"}
+            source = f"{self.client.get_run(self.run_id).info.artifact_uri}/{place}"
             version = self.client.create_model_version(name, source, self.run_id, tags={**tags, **measured})
             alias = "champion" if self._beats_champion(name, metric, value) else "challenger"
             self.client.set_registered_model_alias(name, alias, version.version)
             return f"models:/{name}@{alias}"
 
-        return self._try(register) or ""
+        return self._try(register, patient=True) or ""
 
     def _beats_champion(self, name: str, metric: str, value: float | None) -> bool:
         champion = self.client.get_registered_model(name).aliases.get("champion")
@@ -191,15 +238,23 @@ class MLflowTracker:
         return best is None or (value is not None and value >= float(best))
 
     def finish(self, status: str = "FINISHED") -> None:
-        self._try(lambda: self.client.set_terminated(self.run_id, status))
+        def send() -> None:
+            self._send_waiting()
+            self.client.set_terminated(self.run_id, status)
 
-    def _try(self, call: Callable[[], Any]) -> Any:
+        self._try(send, patient=True)
+
+    def _try(self, call: Callable[[], Any], patient: bool = False) -> Any:
+        """The call's result, or None. After a failure the server is left alone for a while, unless `patient`."""
+        if not patient and time.monotonic() < self._retry_at:
+            return None
         try:
             return call()
         except Exception as error:
             if not self._warned:
-                print(f"warning: MLflow at {_without_secret(self.uri)}: {error}; metrics.jsonl keeps the numbers")
-            self._warned = True
+                shown = str(error).replace(self.uri, _without_secret(self.uri))
+                print(f"warning: MLflow at {_without_secret(self.uri)}: {shown}; metrics.jsonl keeps the numbers")
+            self._warned, self._retry_at = True, time.monotonic() + RETRY_AFTER_S
             return None
 
 
@@ -209,14 +264,23 @@ def resolve_model(uri: str, tracking: str = "") -> str:
         return uri
     import mlflow
 
-    server = tracking or os.environ.get("MLFLOW_TRACKING_URI", "")
+    from gaugan import checkpoint
+
+    server = (tracking if tracking != "none" else "") or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server:
         raise UserError(f"{uri}: set MLFLOW_TRACKING_URI (or --tracking) to the server that holds the registry")
     client = mlflow.MlflowClient(tracking_uri=server, registry_uri=server)
-    name, _, alias = uri.removeprefix("models:/").partition("@")
-    version = client.get_model_version_by_alias(name, alias).version if alias else name.partition("/")[2]
-    source = client.get_model_version(name.partition("/")[0], version).source
-    return str(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=server))
+    path, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, number = path.partition("/")
+    try:
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        folder = str(mlflow.artifacts.download_artifacts(artifact_uri=version.source, tracking_uri=server))
+    except mlflow.exceptions.MlflowException as error:
+        raise UserError(f"{uri}: not found in the registry at {_without_secret(server)}: {error}") from error
+    found = checkpoint.Checkpoint(folder, checkpoint.read_meta(folder), {}).hash
+    if version.tags.get("model_hash", found) != found:
+        raise UserError(f"{uri}: its files ({found}) are not those that were registered ({version.tags['model_hash']})")
+    return folder
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The one place where gaugan's training meets Ray Train: 1..N workers, restarts, stopping, tracking.
 
-Checkpoints are written by rank 0 straight to the output (gaugan.checkpoint), not through ray.train: a checkpoint counts as soon as
-its folder stands, a killed worker, driver or node loses at most one interval, and a bare GPU box resumes the same run.
+Checkpoints are written by rank 0 straight to the output (gaugan.checkpoint), not through ray.train: a checkpoint counts
+as soon as its folder stands, a killed worker, driver or node loses at most one interval, and a bare GPU box resumes the
+same run.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class TrainingJob(JobConfig):
     """Steps between checkpoints."""
     keep: int = 2
     """Newest checkpoints to keep; the best stays as well."""
+    register: bool = True
+    """Make the finished model a version in the MLflow registry."""
     max_failures: int = 2
     """Crashed workers are restarted from the newest checkpoint so many times."""
 
@@ -91,7 +94,7 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
             f"diverged at step {result['step']}: gradients were not finite; the last good checkpoint is "
             f"{result['checkpoint'] or 'none'}. Lower the learning rate, or look at the data of that step"
         )
-    if result["status"] == "finished" and registered_name:
+    if result["status"] == "finished" and registered_name and job.register:
         result["registered"] = register(tracker, registered_name, plan.output)
     tracker.finish("KILLED" if result["status"] == "stopped" else "FINISHED")
     return result
@@ -225,7 +228,7 @@ def _stop_watch(wire: Any) -> Callable[[], bool]:
 def _attended(call: Callable[[], Any], wire: Any) -> Any:
     """Runs `call` in a thread, prints what the workers say, and passes a stop on.
 
-    In a thread because signals reach the main thread only, and Ray Train would otherwise take over Ctrl-C and drop the run.
+    In a thread, because signals reach the main thread only, where Ray Train would take over Ctrl-C and drop the run.
     """
     import ray
 

@@ -9,7 +9,7 @@ Each model is a deployment of its own, so that pictures are decoded and encoded 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray.serve
@@ -21,8 +21,10 @@ from gaugan import labels
 from gaugan.config import UserError, from_plain
 from serve.backend import ModelCard, PaintJob, Segmented
 from serve.config import ServeConfig
-from serve.models import ModelSource, resolve
 from serve.problems import Problem
+
+if TYPE_CHECKING:
+    from serve.models import ModelSource  # imports torch, which the ingress does without
 
 RETRY_AFTER_S = 1
 READY_TIMEOUT_S = 5.0
@@ -188,6 +190,8 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
 
     Raises UserError when a model is missing or the two models were trained with different class tables.
     """
+    from serve.models import resolve
+
     config = (
         settings if isinstance(settings, ServeConfig) else from_plain(ServeConfig, settings, source="config.yaml: args")
     )

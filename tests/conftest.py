@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: OpenMP reads it once
+os.environ["RAY_AUTH_MODE"] = "disabled"  # before ray is imported; what is unset depends on the machine's history
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -14,8 +15,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """A private Ray of this test session; the authentication mode is pinned, whatever the machine's default is."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    """A private Ray of this test session."""
     import ray
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)

@@ -71,11 +71,6 @@ def crashing_train(job: TrainGauGAN, report: Any, should_stop: Any) -> dict[str,
     return toy_train(job, report, should_stop)
 
 
-def diverging_train(job: TrainGauGAN, report: Any, should_stop: Any) -> dict[str, Any]:
-    """Every trial diverges."""
-    return {"status": "diverged", "step": 3}
-
-
 def _picture(value: float) -> Any:
     import numpy as np
 

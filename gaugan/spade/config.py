@@ -18,19 +18,19 @@ class StyleVAEConfig:
     """Length of the style vector; the generator's z_dim is the same."""
     nef: int = 64
     """Channels of the encoder's first layer; 64 is the published width."""
-    encoder_norm: str = "spectralinstance"
-    """Norm of the encoder: [spectral] then none, batch, sync_batch or instance."""
+    encoder_norm: str = "spectralnone"
+    """[spectral](none|batch|sync_batch|instance). Instance norm (published) wipes out colours, the VAE learns slower."""
     encoder_size: int | None = None
     """The encoder sees pictures as a square of this side, a power of two; unset = the picture's, at most 256."""
-    decoder_width: int = 32
+    decoder_width: int = 16
     """Channels of the decoder at full size; it is thrown away after training."""
     labels_to_decoder: bool = True
     """The decoder sees the label map, so that shape stays out of the style vector."""
-    lambda_kld: float = 0.001
+    lambda_kld: float = 0.0003
     """Weight of the KL divergence per picture against the mean absolute error of a pixel."""
     kld_warmup_steps: int = 200
     """Steps over which that weight grows from 0, against a collapse in the beginning."""
-    learning_rate: float = 0.001
+    learning_rate: float = 0.002
     """Adam's learning rate."""
     init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "none"
     """How weights are drawn; none = PyTorch's own."""

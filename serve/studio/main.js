@@ -1,6 +1,7 @@
 // The page: reads what the server offers, wires buttons and keys to the drawing, keeps the painting up to date.
 import * as api from "./api.js";
 import { LivePainter } from "./live.js";
+import { styleCards, swatches, templateCards } from "./offers.js";
 import { decodeIndexed, encodeIndexed } from "./png.js";
 import { BACKGROUND, choose, onChange, open, redo, replaceDrawing, restore, save, saved, studio, undo } from "./state.js";
 import { Surface } from "./surface.js";
@@ -76,68 +77,10 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// What the server offers
-
-function showSwatches() {
-  $("swatches").replaceChildren(
-    ...studio.classes.classes.map(({ id, name, colour }) => {
-      const button = document.createElement("button");
-      button.className = "swatch";
-      button.dataset.classId = id;
-      const chip = document.createElement("span");
-      chip.className = "chip";
-      chip.style.background = colour;
-      const label = document.createElement("span");
-      label.textContent = name;
-      button.append(chip, label);
-      if (id < 9) {
-        const key = document.createElement("kbd");
-        key.textContent = id + 1;
-        button.append(key);
-      }
-      button.addEventListener("click", () => chooseClass(id));
-      return button;
-    }),
-  );
-}
+// Choosing
 
 function chooseClass(id) {
   if (id < studio.classes.classes.length) choose({ classId: id, tool: studio.tool === "pick" ? "brush" : studio.tool });
-}
-
-function card(name, picture, pixelated) {
-  const button = document.createElement("button");
-  button.className = "card";
-  const face = document.createElement("span");
-  face.className = "face";
-  const image = document.createElement("img");
-  image.src = picture;
-  image.alt = "";
-  image.classList.toggle("pixelated", pixelated);
-  face.append(image);
-  button.append(face, name);
-  return button;
-}
-
-function showTemplates(templates) {
-  const cards = templates.map(({ name, label_map: address }) => {
-    const button = card(name, address, true);
-    button.addEventListener("click", () => attempt(async () => openLabelMap(await api.readBlob(address))));
-    return button;
-  });
-  $("templates").append(...cards);
-}
-
-function showStyles(styles) {
-  const cards = styles.map(({ id, name, picture }) => {
-    const button = card(name, picture, false);
-    button.dataset.style = id;
-    return button;
-  });
-  $("open-style").before(...cards);
-  for (const button of $("styles").querySelectorAll("[data-style]")) {
-    button.addEventListener("click", () => chooseStyle(button, null, button.dataset.style || null));
-  }
 }
 
 function chooseStyle(button, file, styleId) {
@@ -145,6 +88,16 @@ function chooseStyle(button, file, styleId) {
   for (const each of $("styles").children) each.setAttribute("aria-pressed", String(each === button));
   for (const id of ["seed", "dice", "lock"]) $(id).disabled = file !== null || styleId !== null; // the picture decides
   live.schedule(0);
+}
+
+function showOffers(templates, styles) {
+  $("swatches").replaceChildren(...swatches(studio.classes.classes, chooseClass));
+  const openTemplate = (address) => attempt(async () => openLabelMap(await api.readBlob(address)));
+  $("templates").append(...templateCards(templates, openTemplate));
+  $("open-style").before(...styleCards(styles));
+  for (const button of $("styles").querySelectorAll("[data-style]")) {
+    button.addEventListener("click", () => chooseStyle(button, null, button.dataset.style || null));
+  }
 }
 
 // Opening files
@@ -309,10 +262,8 @@ async function start() {
   wire();
   new Surface($("surface"), $("ring"));
   open(width, height, classes);
-  showSwatches();
+  showOffers(templates, styles);
   showTools();
-  showTemplates(templates);
-  showStyles(styles);
   randomSeed();
   await begin(templates);
 }

@@ -1,0 +1,58 @@
+"""What the endpoints share: the backend, the style gallery, the generator's card, the OpenAPI entries of refusals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from gaugan import labels
+from serve.backend import Backend, ModelCard
+from serve.problems import PROBLEM_JSON
+from serve.styles import Style
+
+PNG = "image/png"
+ZIP = "application/zip"
+
+
+@dataclass
+class Service:
+    """What the endpoints share."""
+
+    backend: Backend
+    styles: dict[str, Style]
+
+
+@dataclass(frozen=True)
+class Painter:
+    """The generator as one request sees it."""
+
+    card: ModelCard
+    table: labels.ClassTable
+
+
+def the_service(request: Request) -> Service:
+    return request.app.state.service
+
+
+async def the_painter(service: Annotated[Service, Depends(the_service)]) -> Painter:
+    card = await service.backend.painter_card()
+    return Painter(card, labels.ClassTable.from_plain(card.classes, source="model"))
+
+
+ServiceDep = Annotated[Service, Depends(the_service)]
+PainterDep = Annotated[Painter, Depends(the_painter)]
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of the refusals an endpoint may give."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": "A problem document (RFC 9457)", "content": content} for status in statuses}
+
+
+def file_of(kind: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+UPLOAD_PROBLEMS = problems_of(400, 408, 409, 413, 415, 422, 503, 504)

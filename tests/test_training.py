@@ -1,0 +1,242 @@
+"""gaugan.training with a toy system: resumed, stopped and damaged runs end where an undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import SIZE, TOY, ToySystem, write_pairs
+
+from gaugan import checkpoint, storage
+from gaugan.config import UserError
+from gaugan.plan import TrainingPlan, square
+from gaugan.systems import SYSTEMS
+from gaugan.training import run_training
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SYSTEMS, "toy", TOY)
+    monkeypatch.setattr(ToySystem, "bad_steps", set())
+    monkeypatch.setattr(ToySystem, "scores", {})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_pairs(str(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture
+def plan(data: str, tmp_path: Path) -> TrainingPlan:
+    return TrainingPlan(
+        system="toy",
+        config={},
+        data=data,
+        output=str(tmp_path / "run"),
+        image_size=SIZE,
+        batch_size=4,
+        steps=24,
+        seed=3,
+        augment="mild",
+        report_every=4,
+        sample_every=8,
+        evaluate_every=8,
+        save_every=6,
+        keep=2,
+    )
+
+
+def stop_after(asked: int) -> Callable[[], bool]:
+    """True from the `asked`-th question on; the loop asks once per step."""
+    counter = iter(range(1, 10**6))
+    return lambda: next(counter) >= asked
+
+
+def state_of(uri: str) -> dict[str, torch.Tensor]:
+    found = checkpoint.load(checkpoint.find(f"{uri}/last"), networks_only=False)
+    optimiser = found.state["optimisers"]["toy"]["state"]
+    moments = {f"{key}.{name}": value for key, values in optimiser.items() for name, value in values.items()}
+    return {**found.state["networks"]["toy"], **moments, "seen": torch.tensor(found.state["extra"]["seen"])}
+
+
+def same_state(first: str, second: str) -> bool:
+    mine, theirs = state_of(first), state_of(second)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def lines(uri: str) -> list[dict]:
+    return [json.loads(line) for line in storage.read_text(f"{uri}/metrics.jsonl").splitlines()]
+
+
+def test_a_run_leaves_what_it_promises(plan: TrainingPlan) -> None:
+    reported: list[int] = []
+    result = run_training(plan, lambda step, values: reported.append(step))
+    assert (result["status"], result["step"]) == ("finished", 24)
+    assert result["checkpoint"] == checkpoint.step_uri(plan.output, 24) == checkpoint.find(plan.output)
+    assert result["best"]["step"] == 24 and result["metrics"] == {"score": 0.024, "count": 3.0}
+    samples = [entry.path for entry in storage.list_files(f"{plan.output}/samples")]
+    assert samples == [f"step_{step:08d}.png" for step in (8, 16, 24)]
+    assert [line["step"] for line in lines(plan.output) if "loss" in line] == [4, 8, 12, 16, 20, 24]
+    assert [line["step"] for line in lines(plan.output) if "held_out/score" in line] == [8, 16, 24]
+    assert reported == [line["step"] for line in lines(plan.output)]
+    assert checkpoint.steps(plan.output) == [18, 24]
+
+
+@pytest.mark.parametrize("stops", [[11], [6, 1, 9], [23]])
+def test_a_stopped_and_resumed_run_equals_a_straight_run_bit_for_bit(plan: TrainingPlan, stops: list[int]) -> None:
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    done = 0
+    for stop in stops:
+        done += stop
+        result = run_training(plan, should_stop=stop_after(stop))
+        assert (result["status"], result["step"]) == ("stopped", done)
+        assert result["checkpoint"] == checkpoint.step_uri(plan.output, done)
+    assert run_training(plan)["status"] == "finished"
+    assert same_state(plan.output, straight.output)
+    for key in ("loss", "held_out/score"):
+        assert [line["step"] for line in lines(plan.output) if key in line] == [
+            line["step"] for line in lines(straight.output) if key in line
+        ]
+
+
+def test_a_killed_run_goes_back_one_interval_and_reports_each_step_once(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    step_of = ToySystem.train_step
+
+    def dies(self: ToySystem, batch: dict, step: int) -> dict:
+        if step == 21:
+            raise RuntimeError("killed")
+        return step_of(self, batch, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToySystem, "train_step", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            run_training(plan)
+    with open(f"{plan.output}/metrics.jsonl", "a") as file:
+        file.write('{"step": 2')  # the machine went down in the middle of a line
+    assert checkpoint.newest(plan.output).meta["step"] == 18  # type: ignore[union-attr]
+    run_training(plan)
+    assert same_state(plan.output, straight.output)
+    assert [line["step"] for line in lines(plan.output)] == [line["step"] for line in lines(straight.output)]
+
+
+def test_a_damaged_newest_checkpoint_costs_one_interval_and_nothing_else(plan: TrainingPlan) -> None:
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    run_training(replace(plan, keep=1), should_stop=stop_after(18))  # best at 16, newest at 18
+    Path(checkpoint.step_uri(plan.output, 18), "toy.safetensors").write_bytes(b"damaged")
+    result = run_training(replace(plan, keep=1))
+    assert result["status"] == "finished" and same_state(plan.output, straight.output)
+    assert checkpoint.steps(plan.output) == [24]
+
+
+def test_a_best_that_has_to_be_done_again_is_forgotten(plan: TrainingPlan) -> None:
+    run_training(plan)
+    Path(checkpoint.step_uri(plan.output, 24), "toy.safetensors").write_bytes(b"damaged")
+    result = run_training(plan)
+    assert result["best"]["step"] == 24
+    checkpoint.load(checkpoint.find(plan.output))
+
+
+def test_the_best_checkpoint_stays_and_is_found(plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToySystem, "scores", {8: 0.9, 16: 0.5, 24: torch.nan})
+    result = run_training(replace(plan, keep=1))
+    assert result["best"]["step"] == 8 and checkpoint.steps(plan.output) == [8, 24]
+    assert checkpoint.load(checkpoint.find(plan.output)).meta["metrics"]["score"] == 0.9
+    assert [line["held_out/score"] for line in lines(plan.output) if "held_out/score" in line] == [0.9, 0.5, None]
+
+
+def test_one_bad_step_is_skipped_counted_and_the_run_finishes(plan: TrainingPlan) -> None:
+    ToySystem.bad_steps = {5}
+    assert run_training(plan)["status"] == "finished"
+    assert [line["skipped"] for line in lines(plan.output) if "skipped" in line] == [0, 1, 0, 0, 0, 0]
+    assert storage.read_json(f"{plan.output}/skipped_steps.json") == [5]
+
+
+def test_twenty_bad_steps_in_a_row_diverge_and_the_last_good_checkpoint_stands(plan: TrainingPlan) -> None:
+    ToySystem.bad_steps = set(range(7, 99))
+    result = run_training(replace(plan, steps=99, evaluate_every=None, save_every=6))
+    assert (result["status"], result["step"]) == ("diverged", 26)
+    found = checkpoint.load(result["checkpoint"])
+    assert all(torch.isfinite(value).all() for value in found.state["networks"]["toy"].values())
+
+
+def test_the_same_bad_step_again_after_a_resume_diverges(plan: TrainingPlan) -> None:
+    ToySystem.bad_steps = {8}
+    assert run_training(replace(plan, save_every=6), should_stop=stop_after(10))["status"] == "stopped"
+    storage.remove(checkpoint.step_uri(plan.output, 10))
+    storage.remove(checkpoint.step_uri(plan.output, 8))
+    result = run_training(plan)
+    assert (result["status"], result["step"]) == ("diverged", 8)
+    assert result["checkpoint"] == "" or checkpoint.load(checkpoint.find(plan.output))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": {"learning_rate": 0.1}}, "learning_rate: there 0.05, now 0.1"),
+        ({"image_size": (16, 8)}, r"image_size: there \(8, 8\), now \(16, 8\)"),
+    ],
+)
+def test_other_settings_for_the_same_output_are_refused_by_name(plan: TrainingPlan, change: dict, words: str) -> None:
+    run_training(replace(plan, steps=2))
+    with pytest.raises(UserError, match=words):
+        run_training(replace(plan, **change))
+    assert run_training(replace(plan, config={"learning_rate": 0.05}))["status"] == "finished"
+
+
+def test_a_finished_run_does_nothing_and_goes_on_with_more_steps(plan: TrainingPlan) -> None:
+    run_training(replace(plan, steps=12))
+    before = lines(plan.output)
+    assert run_training(replace(plan, steps=12))["step"] == 12 and lines(plan.output) == before
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    run_training(plan)
+    assert same_state(plan.output, straight.output)
+
+
+def test_a_run_on_s3_resumes_like_a_local_one(plan: TrainingPlan, bucket: str) -> None:
+    remote = replace(plan, output=f"{bucket}/a run", steps=12, sample_every=None)
+    run_training(remote, should_stop=stop_after(7))
+    run_training(remote)
+    run_training(replace(remote, output=plan.output))
+    assert same_state(remote.output, plan.output)
+    assert [line["step"] for line in lines(remote.output)] == [line["step"] for line in lines(plan.output)]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"system": "unett"}, "--system unett: choose one of unet"),
+        ({"augment": "wild"}, "--augment wild: choose one of none"),
+        ({"config": {"rate": 1}}, "unknown field 'rate'"),
+        ({"data": "/nowhere"}, "/nowhere: no dataset"),
+    ],
+)
+def test_what_can_not_run_is_refused_before_anything_is_written(plan: TrainingPlan, change: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        run_training(replace(plan, **change))
+    assert not storage.exists(plan.output)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"save_every": 0}, {"sample_every": -1}, {"keep": 0}, {"seed": -1}, {"image_size": (4, 8)}],
+)
+def test_a_plan_refuses_numbers_out_of_range(plan: TrainingPlan, change: dict) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(change)).replace('_', '-')}"):
+        replace(plan, **change)
+
+
+def test_image_size_is_one_number_or_two() -> None:
+    assert square((64,)) == (64, 64) and square((64, 32)) == (64, 32)
+    with pytest.raises(UserError, match="--image-size"):
+        square((1, 2, 3))
