@@ -217,11 +217,14 @@ def _signal(service: Service, number: signal.Signals) -> None:
 
 
 def _group_is_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-        return True
-    except ProcessLookupError:
-        return False
+    """True when the group has a member that is more than a zombie (nobody may be there to reap those)."""
+    import psutil
+
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group:
+                return True
+    return False
 
 
 def status(config: LocalCluster) -> bool:

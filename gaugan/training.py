@@ -237,7 +237,10 @@ def _fixed_batch(run: Run) -> dict[str, torch.Tensor]:
 
 
 def _calibrate(run: Run, step: int) -> None:
-    """Averaged weights need normalisation statistics of their own before they are looked at, measured or saved."""
+    """Averaged weights need normalisation statistics of their own before they are looked at, measured or saved.
+
+    Systems that have such weights offer `calibrate(batches)`.
+    """
     if run.calibrated_step != step:
         plan = run.plan
         spec = _spec(plan, "train", plan.batch_size, "none")

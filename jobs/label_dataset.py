@@ -15,6 +15,7 @@ workers, and the result is the same byte for byte.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections import Counter
@@ -122,8 +123,8 @@ def main(config: Config) -> dict[str, Any]:
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
         return {}
     check_room(config.output, _needed_bytes(items), "the dataset")
+    plan, items, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
-    plan, items, notes = label_plan.settle(config.output, plan, items)
     for note in notes:
         print(f"note: {note}")
     job = _job(config, plan, classes, items)
@@ -184,6 +185,15 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         rows_per_shard=label_plan.ROWS_PER_SHARD,
     )
     return plan, classes, items
+
+
+def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
+    """A model from a registry lies on this machine only: the other nodes, and a rerun, find its copy in the output."""
+    if not config.model.startswith("models:/"):
+        return plan
+    copy = storage.join(config.output, "model")
+    storage.upload_folder(plan.model, copy, last="meta.json")
+    return dataclasses.replace(plan, model=copy)
 
 
 def _needed_bytes(items: list[Item]) -> int:

@@ -1,7 +1,7 @@
 """One writer per output: a small object names the run that holds it, a second run is refused.
 
-A lock whose process is gone (same machine) is taken over. Of another machine nothing can be known: the message says whose
-it is and what to remove.
+A lock whose process is gone (same machine) is taken over. Of another machine nothing can be known: the message says
+whose it is and what to remove.
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ def test_a_label_map_over_the_size_limit_is_refused_before_it_is_decoded() -> No
 def test_check_ids_names_the_first_bad_value_its_place_and_the_count() -> None:
     ids = np.zeros((4, 5), dtype=np.uint8)
     ids[2, 3], ids[3, 0], ids[0, 0] = 9, 8, IGNORE
-    with pytest.raises(
-        LabelMapError, match=r"upload: class id 9 at x=3, y=2 \(2 such .*\); allowed are 0..6 and 255"
-    ):
+    with pytest.raises(LabelMapError, match=r"upload: class id 9 at x=3, y=2 \(2 such .*\); allowed are 0..6 and 255"):
         labels.check_ids(ids, TABLE, "upload")
     with pytest.raises(LabelMapError, match="class id 255 at x=0, y=0"):
         labels.check_ids(ids, TABLE, "upload", allow_ignore=False)

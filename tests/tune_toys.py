@@ -29,7 +29,7 @@ def write_base(folder: Path, **changes: Any) -> str:
     picture, label_map = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
     writer.add(Pair("a", images.encode_png(picture), encode_label_map(label_map, PORTRAIT_CLASSES), 8, 8))
     writer.finish()
-    base = replace(TrainGauGAN(input=data, output=str(folder / "unused"), steps=1234), **changes)
+    base = replace(TrainGauGAN(input=data, output=str(folder / "unused"), steps=1234, dry_run=True), **changes)
     storage.write_text(str(folder / "base.yaml"), to_yaml(base))
     return str(folder / "base.yaml")
 

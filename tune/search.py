@@ -93,9 +93,9 @@ def run(
 
 
 def _resources(setup: Setup) -> dict[str, float]:
-    """A trial trains in its own process, or holds next to nothing while its workers do."""
+    """A trial trains in its own process, or leaves the cores to its workers (Tune wants some request)."""
     if setup.num_workers > 1:
-        return {"CPU": 0.01}
+        return {"CPU": 0, "memory": 2**20}
     return {"CPU": setup.threads, **({"GPU": 1} if setup.use_gpu else {})}
 
 

@@ -109,7 +109,8 @@ def read_base(config: SweepConfig) -> TrainGauGAN:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"--base {config.base}: {error}") from error
     if isinstance(data, dict):
-        data["output"] = storage.join(config.output, "trials")  # the base's own output is not touched
+        # The base's own output is not touched, and a base that its --dry-run printed says dry_run.
+        data |= {"output": storage.join(config.output, "trials"), "dry_run": False}
     base = checked_output(from_plain(TrainGauGAN, data or {}, source=f"--base {config.base}"))
     Pairs.open(base.input)
     return base
