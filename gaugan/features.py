@@ -51,7 +51,8 @@ class Features(nn.Module):
 
     def __init__(self, name: str, network: nn.Module, weights: Sequence[float], digest: str) -> None:
         super().__init__()
-        self.name, self.weights, self.digest = name, tuple(weights), digest
+        self.name, self.digest = name, digest
+        self.weights: Sequence[float] = tuple(weights)
         self.network = network
         self.eval().requires_grad_(False)
 

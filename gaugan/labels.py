@@ -70,8 +70,8 @@ class ClassTable:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of a SHA-256 over names, ids and colours."""
-        text = json.dumps([self.names, self.colours], separators=(",", ":"))
+        """16 hex digits of a SHA-256 over names and ids; colours are for people, another choice of them changes no meaning."""
+        text = json.dumps(self.names, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_plain(self) -> dict[str, Any]:

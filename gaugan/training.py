@@ -136,6 +136,16 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
     return run, start
 
 
+def check_resume(plan: TrainingPlan) -> None:
+    """Raises UserError when the output holds a run of other settings; reads only a meta.json."""
+    known = checkpoint.steps(plan.output)
+    if known:
+        uri = checkpoint.step_uri(plan.output, known[-1])
+        saved = checkpoint.Checkpoint(uri, checkpoint.read_meta(uri), {})
+        config: Any = from_plain(SYSTEMS[plan.system].config, plan.config)
+        _check_same_run(plan, config, saved, Pairs.open(plan.data))
+
+
 def _check_same_run(plan: TrainingPlan, config: Any, saved: checkpoint.Checkpoint, pairs: Pairs) -> None:
     """Settings count as the system resolves them: a field that is at its default need not be written out."""
     same_system = saved.meta["system"] == plan.system

@@ -33,8 +33,10 @@ from gaugan.annotations import (
 )
 from gaugan.augment import augment_pair, preset
 from gaugan.config import UserError
+from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
+from jobs.tracking import open_run
 
 MAX_REPORTED = 20
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
@@ -66,8 +68,6 @@ class Config(JobConfig):
     """Number of training pairs to reach with augmented copies, such as 3200; None = no copies."""
     augmentation: Literal["mild", "strong"] = "mild"
     """How far the copies are changed (rotation, mirror, scale, shift, warp, colour)."""
-    tracking: str = "none"
-    """Not used by this job: it trains nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +132,7 @@ def main(config: Config) -> dict[str, Any] | None:
         num_pixels = max(height * width for height, width in sizes)
         check_room(config.output, (len(checked) + num_copies) * num_pixels * BYTES_PER_PIXEL, "the dataset")
         begin(config)
+        tracker = open_run(config.tracking, config.output, "import_annotations", config)
         originals = [(item, 0) for item in checked]
         copies = [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
         manifest = None
@@ -140,6 +141,11 @@ def main(config: Config) -> dict[str, Any] | None:
         finally:
             if manifest is None:
                 storage.remove(storage.join(config.output, "pairs"))
+                tracker.finish("KILLED" if STOP() else "FAILED")
+        if manifest is not None:
+            tracker.log_metrics({f"pairs/{split}": count for split, count in manifest["splits"].items()})
+            tracker.log_artifact(storage.join(config.output, "contact_sheet.png"))
+            tracker.finish()
         return manifest
 
 
@@ -224,9 +230,9 @@ def write_dataset(
             return None
         writer.add(pair)
         if place in picked:
-            sheet += sheet_row(image, label_map, rules.table)
+            sheet.append(label_strip(image, label_map, rules.table, SHEET_SIDE_PX))
     sheet_uri = storage.join(config.output, "contact_sheet.png")
-    storage.write_bytes(sheet_uri, images.encode_png(images.grid(sheet, columns=6)))
+    storage.write_bytes(sheet_uri, images.encode_png(images.grid(sheet, columns=2)))
     class_shares = shares(originals, rules.table)
     report = {"class_shares": class_shares, "notes": {item.path: item.notes for item in originals if item.notes}}
     storage.write_json(storage.join(config.output, "report.json"), report)
@@ -290,21 +296,6 @@ def summary(checked: list[Checked], table: labels.ClassTable, num_copies: int) -
     lines += [f"note: {note}" for note in hidden[:MAX_REPORTED]]
     lines += [f"note: ... and {len(hidden) - MAX_REPORTED} more in report.json"] * (len(hidden) > MAX_REPORTED)
     return "\n".join(lines)
-
-
-def sheet_row(image: np.ndarray, label_map: np.ndarray, table: labels.ClassTable) -> list[np.ndarray]:
-    """Picture, label map and overlay as three squares of SHEET_SIDE_PX; the whole picture shows, on white."""
-    scale = SHEET_SIDE_PX / max(label_map.shape)
-    size = (max(1, round(label_map.shape[0] * scale)), max(1, round(label_map.shape[1] * scale)))
-    picture = images.resize_image(image, size)
-    colours = labels.colourise(images.resize_label_map(label_map, size), table)
-    overlay = (picture.astype(np.uint16) + colours) // 2
-    squares = []
-    for content in (picture, colours, overlay):
-        square = np.full((SHEET_SIDE_PX, SHEET_SIDE_PX, 3), 255, dtype=np.uint8)
-        square[: size[0], : size[1]] = content
-        squares.append(square)
-    return squares
 
 
 def _find(config: Config) -> list[storage.Entry]:

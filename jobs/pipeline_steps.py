@@ -33,7 +33,7 @@ def import_annotations(road: Road) -> str:
     own = road.config
     if not storage.exists(road.folder("annotated/manifest.json")):
         flags = road.flags("annotated", annotations=own.annotations, held_out=own.held_out, augment_to=own.augment_to)
-        job.main(job.Config(**{**flags, "tracking": "none"}))
+        job.main(job.Config(**flags))
     if STOP():
         return ""
     splits = storage.read_json(road.folder("annotated/manifest.json"))["splits"]

@@ -76,9 +76,11 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     Returns run_training's result, with "registered" = the registered model's URI.
     """
     from gaugan.pairs import Pairs
+    from gaugan.training import check_resume
 
     plan = job.plan(system, config)
     Pairs.open(plan.data)
+    check_resume(plan)
     if job.dry_run:
         return {"status": "dry-run"}
     check_room(plan.output, 2 * 2**30 if plan.image_size[0] >= 256 else 512 * 2**20, "checkpoints")
@@ -127,7 +129,7 @@ def fit(
     payload = {"plan": to_plain(plan), "threads": threads, "tracker": tracker.reference(), "wire": wire}
     scratch = storage.join(plan.output, ".ray")
     trainer = TorchTrainer(
-        worker,
+        worker,  # type: ignore[arg-type]  # it returns a result, which Ray Train passes on
         train_loop_config=payload,
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers,

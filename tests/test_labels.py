@@ -164,7 +164,7 @@ def test_check_ids_names_the_first_bad_value_its_place_and_the_count() -> None:
         labels.check_ids(ids, TABLE, "upload", allow_ignore=False)
 
 
-def test_the_class_table_survives_yaml_and_its_hash_follows_names_order_and_colours(tmp_path: Path) -> None:
+def test_the_class_table_survives_yaml_and_its_hash_follows_names_and_order_alone(tmp_path: Path) -> None:
     import yaml
 
     path = tmp_path / "classes.yaml"
@@ -172,11 +172,10 @@ def test_the_class_table_survives_yaml_and_its_hash_follows_names_order_and_colo
     assert ClassTable.load(str(path)) == TABLE and ClassTable.load("") == TABLE
     others = [
         ClassTable(TABLE.names[::-1], TABLE.colours, TABLE.name),
-        ClassTable(TABLE.names, TABLE.colours[::-1], TABLE.name),
         ClassTable(TABLE.names[:-1], TABLE.colours[:-1], TABLE.name),
     ]
-    assert len({table.hash for table in (TABLE, *others)}) == 4 and len(TABLE.hash) == 16
-    assert ClassTable(TABLE.names, TABLE.colours, "another name").hash == TABLE.hash
+    assert len({table.hash for table in (TABLE, *others)}) == 3 and len(TABLE.hash) == 16
+    assert ClassTable(TABLE.names, TABLE.colours[::-1], "another name").hash == TABLE.hash
     assert TABLE.ids["hair"] == 5 and TABLE.num_classes == 7
 
 

@@ -42,7 +42,7 @@ class UNetSystem:
         self.config, self.classes, self.image_size, self.device = config, classes, image_size, device
         unet = UNet(config.version, classes.num_classes, config.widths)
         load_initial_weights(unet, initial=config.initial, encoder_weights=config.encoder_weights, classes=classes)
-        unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        unet = unet.to(device).to(memory_format=torch.channels_last)
         self.ema = Ema(unet, config.ema_half_life_images)  # before SyncBatchNorm, so that rank 0 evaluates alone
         self.unet = parallel.sync_batchnorm(unet)
         self.networks: dict[str, torch.nn.Module] = {"unet": self.unet, "unet_ema": self.ema.network}
