@@ -107,6 +107,7 @@ def up(config: LocalCluster) -> None:
     _make_token(config.token)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs are started as `python ...`
     environment = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(config.token)}
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # no other node could take over
     for name, command in commands(config).items():
         if name not in running:
             _check_port(config.dashboard_port if name == "ray" else config.mlflow_port, name)

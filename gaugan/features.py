@@ -26,7 +26,7 @@ VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_SLICES = ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30))
 """Layers [start, stop) of torchvision's VGG19 `features`: each slice ends after relu1_1, relu2_1, .. relu5_1."""
 VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-UNET_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
+UNET_WEIGHTS = (1 / 5,) * 5
 CHOICES = "vgg19, vgg19:URI (its weights file), unet:URI (a U-Net checkpoint of ours), or none"
 
 

@@ -110,7 +110,7 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
         if not kind:
             raise ImageError("not_an_image", f"no picture of a known format ({allowed})") from error
         code = "truncated" if _is_cut_short(data, error) else "corrupt"
-        raise ImageError(code, f"begins like a {kind} file but can't be opened: {error}") from error
+        raise ImageError(code, f"begins like a {kind} file but can't be opened as one") from error
 
 
 def _is_cut_short(data: bytes, error: Exception) -> bool:

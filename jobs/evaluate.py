@@ -116,12 +116,7 @@ def _independence(judge_hash: str, pairs: Pairs) -> dict[str, Any]:
 
 def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, dict[str, Any]] | None:
     """(all parts added, features of training pictures), or None when asked to stop."""
-    import signal
-
-    hears_signals = signal.getsignal(signal.SIGINT) == STOP._on_signal
     start_ray(config)
-    if hears_signals:
-        STOP.listen()  # Ray has put its own handler in place, which would end the process at once
     import ray
 
     from gaugan.evaluation import add

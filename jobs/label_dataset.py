@@ -16,7 +16,6 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -219,10 +218,7 @@ def _label(job: Job) -> None:
         print(f"continues {job.config.output}: {done} of {job.plan.num_inputs} inputs are done", flush=True)
     if not job.missing:
         return
-    hears_signals = signal.getsignal(signal.SIGINT) == STOP._on_signal
     start_ray(job.config)
-    if hears_signals:
-        STOP.listen()  # Ray has put its own handler in place, which would end the process at once
     from jobs.label_stages import run_stages, share_machine
 
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:

@@ -32,7 +32,7 @@ def write_report(output: str, table: Sequence[tuple[str, str, str]]) -> str:
     links = {
         "Annotated pairs: contact sheet": "annotated/contact_sheet.png",
         "Labelled pictures, least sure first": "labelled/report/index.html",
-        "Evaluation: gallery and metrics": "evaluation/index.html",
+        "Evaluation: gallery and metrics": "evaluation/gallery/index.html",
         "Sweep: leaderboard": "sweep/leaderboard.md",
     }
     page.links({name: f"../{path}" for name, path in links.items() if storage.exists(storage.join(output, path))})

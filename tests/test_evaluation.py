@@ -1,5 +1,6 @@
 """The evaluation's mathematics with a painter and a judge whose every answer is known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ class Answer:
 class ColourJudge:
     """Reads the class colours back."""
 
-    def segment(self, images: list[np.ndarray]) -> list[Answer]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[Answer]:
         colours = np.array(PORTRAIT_CLASSES.colours, dtype=np.int64)
         return [Answer(((image[:, :, None] - colours) ** 2).sum(-1).argmin(-1).astype(np.uint8)) for image in images]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from jobs.evaluate_worker import encoder_features, inception_features
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("models")
     return {"model": save_spade(folder / "gaugan"), "judge": save_unet(folder / "judge")}
 
@@ -27,7 +28,7 @@ def model_hash(uri: str) -> str:
 
 @pytest.mark.ray
 def test_an_evaluation_writes_numbers_a_gallery_and_what_they_mean(
-    ray_local: None, tmp_path: Path, models: dict[str, str]
+    ray_local: None, tmp_path: Path, models: dict[str, Any]
 ) -> None:
     data = write_pairs(tmp_path / "pairs", train=4, held_out=10, labelled_by="0123")
     config = job.Config(
@@ -45,40 +46,46 @@ def test_an_evaluation_writes_numbers_a_gallery_and_what_they_mean(
 
 @pytest.mark.ray
 def test_the_numbers_do_not_depend_on_the_number_of_workers(
-    ray_local: None, tmp_path: Path, models: dict[str, str]
+    ray_local: None, tmp_path: Path, models: dict[str, Any]
 ) -> None:
     data = write_pairs(tmp_path / "pairs", train=2, held_out=9)
     found = []
     for workers in (1, 2):
         output = str(tmp_path / f"out{workers}")
-        values = {"tracking": "none", "seeds": 1, "num_workers": workers, "cpus_per_worker": 1, **models}
+        values: dict[str, Any] = {
+            "tracking": "none",
+            "seeds": 1,
+            "num_workers": workers,
+            "cpus_per_worker": 1,
+            **models,
+        }
         found.append(job.main(job.Config(output=output, input=data, gallery=0, **values)))
     assert found[0] == found[1]
 
 
-def test_a_judge_that_made_the_labels_is_said_to_have_made_them(tmp_path: Path, models: dict[str, str]) -> None:
+def test_a_judge_that_made_the_labels_is_said_to_have_made_them(tmp_path: Path, models: dict[str, Any]) -> None:
     data = write_pairs(tmp_path / "pairs", train=1, held_out=2, labelled_by=model_hash(models["judge"]))
     config = job.Config(output=str(tmp_path / "out"), input=data, tracking="none", **models)
     about = job.describe(config, job.Pairs.open(data), models)
     assert about["judge"]["is_the_labeller"] is True and "too kind" in about["judge"]["note"]
 
 
-def test_models_in_the_wrong_place_are_named(tmp_path: Path, models: dict[str, str]) -> None:
+def test_models_in_the_wrong_place_are_named(tmp_path: Path, models: dict[str, Any]) -> None:
     data = write_pairs(tmp_path / "pairs", train=1, held_out=2)
-    swapped = {"model": models["judge"], "judge": models["model"]}
+    swapped: dict[str, Any] = {"model": models["judge"], "judge": models["model"]}
     config = job.Config(output=str(tmp_path / "out"), input=data, tracking="none", **swapped)
     with pytest.raises(UserError, match="holds a unet, not a spade"):
         job.main(config)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dataset_without_held_out_pairs_is_refused(tmp_path: Path, models: dict[str, str]) -> None:
+def test_a_dataset_without_held_out_pairs_is_refused(tmp_path: Path, models: dict[str, Any]) -> None:
     data = write_pairs(tmp_path / "pairs", train=2, held_out=0)
     with pytest.raises(UserError, match="0 held-out pairs"):
         job.main(job.Config(output=str(tmp_path / "out"), input=data, tracking="none", **models))
 
 
-def test_encoder_features_are_one_row_per_picture(models: dict[str, str]) -> None:
+def test_encoder_features_are_one_row_per_picture(models: dict[str, Any]) -> None:
     from gaugan.segmenter import Segmenter
 
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)

@@ -64,7 +64,7 @@ def test_best_yaml_is_the_base_job_with_the_best_values_and_the_base_s_steps(tmp
     fill(setup)
     job = from_plain(TrainGauGAN, yaml.safe_load(storage.read_text(leaderboard.write_best(setup))))
     assert (job.spade.lambda_feat, job.steps, job.input) == (10.0, 777, "data")
-    assert job.output == str(tmp_path / "best")
+    assert job.output == str(tmp_path / "best_run")
 
 
 def test_the_sheet_shows_every_trial_s_last_samples(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from gaugan.spade.style import build_style
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.networks import UNet
 
-STYLE_VAE_CONFIG = {"z_dim": 8, "nef": 8, "encoder_size": 32}
-
 
 def save_unet(folder: Path, size: int = 64, seed: int = 0) -> str:
     """A U-Net checkpoint of narrow layers."""
@@ -33,7 +31,7 @@ def save_unet(folder: Path, size: int = 64, seed: int = 0) -> str:
 def save_spade(folder: Path, size: int = 64, seed: int = 0) -> str:
     """A generator checkpoint with a style encoder."""
     torch.manual_seed(seed)
-    config = SpadeConfig(style="joint_vae", ngf=4, spade_hidden=8, **STYLE_VAE_CONFIG)
+    config = SpadeConfig(style="joint_vae", ngf=4, spade_hidden=8, z_dim=8, nef=8, encoder_size=32)
     generator = build_generator(config, PORTRAIT_CLASSES.num_classes, (size, size))
     style = build_style(config, (size, size))
     networks = {"G_ema": generator, "E": style.encoder, "style": style.prior}

@@ -50,7 +50,7 @@ def toy_train(
         time.sleep(float(os.environ.get("TOY_STEP_S", "0.01")))
         with marks.open("a") as file:
             file.write(f"{step} {os.getpid()}\n")
-        if step % job.evaluate_every == 0:
+        if step % (job.evaluate_every or 1) == 0:
             picture = _picture(job.spade.lambda_feat)
             storage.write_bytes(f"{job.output}/samples/step_{step:08d}.png", images.encode_png(picture))
             report(step, {"held_out/quality": score(job, step), "held_out/l1": 0.5})

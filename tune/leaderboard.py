@@ -78,7 +78,7 @@ def write_best(setup: Setup) -> str:
     best = next(iter(ranked(trials.read_all(setup.output), setup.metric, setup.mode)), None)
     if best is None or best.status == trials.FAILED or best.best(setup.metric, setup.mode) is None:
         return ""
-    job = dataclasses.replace(setup.base, output=storage.join(setup.output, "best"))
+    job = dataclasses.replace(setup.base, output=storage.join(setup.output, "best_run"))
     uri = storage.join(setup.output, "best.yaml")
     storage.write_text(uri, to_yaml(search_spaces.apply(job, best.values)))
     return uri

@@ -77,8 +77,8 @@ class SpadeConfig:
     """Norm of the encoder, for style=joint_vae."""
     encoder_size: int | None = None
     """Square that the encoder sees, for style=joint_vae; unset = the picture's size, at most 256."""
-    init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "reference"
-    """How weights are drawn; reference = what the published code does on a GPU."""
+    init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "none"
+    """How weights are drawn; none = PyTorch's own (learns sooner), reference = what the published code does on a GPU."""
 
     gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
     """Adversarial loss."""
