@@ -252,7 +252,7 @@ def find(model_uri: str) -> str:
     if storage.exists(storage.join(model_uri, "meta.json")):
         return model_uri
     run_uri, names = model_uri, ["best", "last"]
-    if storage.name(model_uri).removesuffix(".json") in names:
+    if storage.name(model_uri).removesuffix(".json") in names and not storage.is_folder(model_uri):
         run_uri, names = storage.parent(model_uri), [storage.name(model_uri).removesuffix(".json")]
     for name in names:
         pointer = pointed(run_uri, name)

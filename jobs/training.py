@@ -143,7 +143,7 @@ def fit(
         ),
     )
     try:
-        outcome = _attended(trainer.fit, wire).return_value
+        outcome = attended(trainer.fit, wire).return_value
     finally:
         storage.remove(scratch)
     if "user_error" in outcome:
@@ -190,7 +190,7 @@ def worker(payload: dict[str, Any]) -> dict[str, Any]:
     with contextlib.redirect_stdout(Speaker(payload["wire"], silent=not main)):
         try:
             return run_training(
-                plan, lambda step, values: tracker.log_metrics(values, step), _stop_watch(payload["wire"])
+                plan, lambda step, values: tracker.log_metrics(values, step), stop_watch(payload["wire"])
             )
         except UserError as error:  # a mistake of the user's is not mended by a restart
             return {"user_error": str(error)}
@@ -209,7 +209,7 @@ class Speaker(io.TextIOBase):
         return len(text)
 
 
-def _stop_watch(wire: Any) -> Callable[[], bool]:
+def stop_watch(wire: Any) -> Callable[[], bool]:
     """Asks the wire in the background, so that a step never waits for it."""
     import ray
 
@@ -227,7 +227,7 @@ def _stop_watch(wire: Any) -> Callable[[], bool]:
     return seen.is_set
 
 
-def _attended(call: Callable[[], Any], wire: Any) -> Any:
+def attended(call: Callable[[], Any], wire: Any) -> Any:
     """Runs `call` in a thread, prints what the workers say, and passes a stop on.
 
     In a thread, because signals reach the main thread only, where Ray Train would take over Ctrl-C and drop the run.

@@ -23,7 +23,7 @@ from ray.tune.search.optuna import OptunaSearch
 from gaugan import storage
 from jobs.command import STOP
 from jobs.tracking import NullTracker, Tracker, open_run
-from jobs.training import Wire, _attended
+from jobs.training import Wire, attended
 from tune import search_spaces, trials
 from tune.search_spaces import Distribution, Space
 from tune.trials import DONE, FAILED, FINISHED, RUNNING, STOPPED_EARLY, Record, Setup
@@ -86,7 +86,7 @@ def run(
         ),
     )
     try:
-        _attended(tuner.fit, wire)
+        attended(tuner.fit, wire)
     finally:
         ledger.close()
         storage.remove(scratch)

@@ -130,7 +130,7 @@ def trial(config: dict[str, Any], setup: Setup, train: Train, wire: Any) -> None
 
     Raises on a failed or diverged run: Ray Tune tries once more, and the run resumes from its newest checkpoint.
     """
-    from jobs.training import _stop_watch
+    from jobs.training import stop_watch
 
     number, values = config["trial"], config["values"]
     reporter = Reporter(setup)
@@ -139,7 +139,7 @@ def trial(config: dict[str, Any], setup: Setup, train: Train, wire: Any) -> None
         reporter.tell(line["step"], {name: value for name, value in line.items() if name != "step"})
     if record and record.status in DONE:
         return
-    should_stop = _stop_watch(wire)
+    should_stop = stop_watch(wire)
     job = setup.job(number, values)
     storage.write_text(storage.join(job.output, "config.yaml"), to_yaml(job))
     outcome = train(job, reporter, should_stop)

@@ -19,7 +19,7 @@ class StyleVAEConfig:
     nef: int = 64
     """Channels of the encoder's first layer; 64 is the published width."""
     encoder_norm: str = "spectralnone"
-    """[spectral](none|batch|sync_batch|instance). Instance norm (published) wipes out colours, the VAE learns slower."""
+    """[spectral](none|batch|sync_batch|instance). Instance norm (published) wipes out colours and learns slower."""
     encoder_size: int | None = None
     """The encoder sees pictures as a square of this side, a power of two; unset = the picture's, at most 256."""
     decoder_width: int = 16
@@ -78,7 +78,7 @@ class SpadeConfig:
     encoder_size: int | None = None
     """Square that the encoder sees, for style=joint_vae; unset = the picture's size, at most 256."""
     init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "none"
-    """How weights are drawn; none = PyTorch's own (learns sooner), reference = what the published code does on a GPU."""
+    """How weights are drawn; none = PyTorch's own (learns sooner), reference = as the published code on a GPU."""
 
     gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
     """Adversarial loss."""

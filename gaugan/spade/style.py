@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gaugan import checkpoint
 from gaugan.config import UserError
+from gaugan.nn import initialise
 from gaugan.spade.config import SpadeConfig, StyleVAEConfig
 from gaugan.spade.encoder import StyleEncoder
 
@@ -121,4 +122,5 @@ def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int
     """An untrained Style of the config's sizes."""
     size = encoder_input_size(image_size, config.encoder_size)
     encoder = StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
+    initialise(encoder, config.init)
     return Style(encoder, StylePrior(config.z_dim))

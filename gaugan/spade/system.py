@@ -67,7 +67,6 @@ class SpadeSystem:
         if self.style is not None:
             self.networks |= {"E": self.style.encoder, "style": self.style.prior}
             if config.style == "joint_vae":
-                initialise(self.style.encoder, config.init)
                 self.style.encoder.requires_grad_(True)
         for network in self.networks.values():
             network.to(device)

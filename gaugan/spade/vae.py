@@ -93,8 +93,8 @@ class StyleVAESystem:
             label_channels=label_channels,
         )
         self.networks: dict[str, nn.Module] = {"E": self.style.encoder, "decoder": decoder, "style": self.style.prior}
+        initialise(decoder, config.init)
         for network in self.networks.values():
-            initialise(network, config.init)
             network.to(device)
             network.to(memory_format=torch.channels_last)
         self.decoder = decoder
