@@ -43,13 +43,21 @@ def draw() -> str:
     parts += [arrow(BOXES[start], BOXES[end]) for start, end in ARROWS]
     for x, y, width, kind, title, subtitle in BOXES.values():
         fill, line = COLOURS[kind]
-        parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{HEIGHT}" rx="9" fill="{fill}" stroke="{line}" stroke-width="1.6"/>')
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{HEIGHT}" rx="9" fill="{fill}" stroke="{line}" stroke-width="1.6"/>'
+        )
         middle = x + width / 2
-        parts.append(f'<text x="{middle}" y="{y + 28}" text-anchor="middle" font-size="15" font-weight="600" fill="#222">{title}</text>')
-        parts.append(f'<text x="{middle}" y="{y + 48}" text-anchor="middle" font-size="11.5" fill="#555">{subtitle}</text>')
+        parts.append(
+            f'<text x="{middle}" y="{y + 28}" text-anchor="middle" font-size="15" font-weight="600" fill="#222">{title}</text>'
+        )
+        parts.append(
+            f'<text x="{middle}" y="{y + 48}" text-anchor="middle" font-size="11.5" fill="#555">{subtitle}</text>'
+        )
     for place, (kind, word) in enumerate([("data", "data"), ("job", "job"), ("model", "model")]):
         fill, line = COLOURS[kind]
-        parts.append(f'<rect x="{20 + 90 * place}" y="545" width="16" height="12" rx="3" fill="{fill}" stroke="{line}"/>')
+        parts.append(
+            f'<rect x="{20 + 90 * place}" y="545" width="16" height="12" rx="3" fill="{fill}" stroke="{line}"/>'
+        )
         parts.append(f'<text x="{42 + 90 * place}" y="555.5" font-size="12" fill="#555">{word}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -59,7 +67,10 @@ def arrow(start: tuple, end: tuple) -> str:
     (x0, y0, w0), (x1, y1, w1) = start[:3], end[:3]
     if y0 == y1:
         left_to_right = x0 < x1
-        points = [(x0 + w0 if left_to_right else x0, y0 + HEIGHT / 2), (x1 if left_to_right else x1 + w1, y1 + HEIGHT / 2)]
+        points = [
+            (x0 + w0 if left_to_right else x0, y0 + HEIGHT / 2),
+            (x1 if left_to_right else x1 + w1, y1 + HEIGHT / 2),
+        ]
     elif x0 == x1:
         points = [(x0 + w0 / 2, y0 + HEIGHT), (x1 + w1 / 2, y1)]
     else:

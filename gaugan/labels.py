@@ -70,7 +70,7 @@ class ClassTable:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of a SHA-256 over names and ids; colours are for people, another choice of them changes no meaning."""
+        """16 hex digits of a SHA-256 over names and ids; other colours change no meaning."""
         text = json.dumps(self.names, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

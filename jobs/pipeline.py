@@ -50,13 +50,13 @@ class PipelineConfig(JobConfig):
     """Steps of the second U-Net, the one that judges paintings."""
     image_size: tuple[int, ...] = (64,)
     """Size of the paintings."""
-    encoder_steps: int = 250
+    encoder_steps: int = 350
     """Steps of the style encoder."""
     sweep_trials: int = 4
     """Trials over the loss weights; 0 = none."""
     sweep_steps: int = 40
     """Steps of each trial."""
-    gan_steps: int = 700
+    gan_steps: int = 400
     """Steps of the painter."""
     ngf: int = 16
     """Width of the painter."""

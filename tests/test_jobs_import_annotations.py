@@ -246,7 +246,7 @@ def test_a_failure_while_writing_leaves_no_dataset(data: Path, tmp_path: Path, m
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("jobs.import_annotations.sheet_row", fail)
+    monkeypatch.setattr("jobs.import_annotations.label_strip", fail)
     with pytest.raises(OSError, match="disk full"):
         run_job(data, tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists() and not (tmp_path / "out" / "pairs").exists()
