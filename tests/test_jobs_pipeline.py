@@ -1,0 +1,84 @@
+"""jobs.pipeline: the whole road, as small as it gets, and what it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gaugan import checkpoint, storage
+from gaugan.config import UserError
+from gaugan.painter import Painter
+from gaugan.pairs import Pairs
+from jobs import pipeline
+from jobs.pipeline import PipelineConfig
+
+STEPS = [
+    "draw the built-in sample",
+    "import_annotations",
+    "train_unet",
+    "train_unet (judge)",
+    "label_dataset",
+    "train_encoder",
+    "tune/sweep",
+    "train_gaugan",
+    "evaluate",
+]
+
+
+def tiny(output: Path) -> PipelineConfig:
+    return PipelineConfig(
+        output=str(output),
+        sample_annotated=10,
+        sample_pictures=12,
+        held_out_labelled=0.25,
+        augment_to=12,
+        unet_image_size=(64,),
+        unet_steps=2,
+        judge_steps=2,
+        image_size=(32,),
+        encoder_steps=2,
+        sweep_trials=1,
+        sweep_steps=2,
+        gan_steps=2,
+        ngf=4,
+        batch_size=4,
+        cpus_per_worker=1,
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_road_leads_from_drawn_annotations_to_a_painter_a_report_and_a_table(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    table = pipeline.main(tiny(output))
+    printed = capsys.readouterr().out
+    assert [name for name, _, _ in table] == STEPS
+    assert all(measured for _, measured, _ in table)
+    assert str(output / "report" / "index.html") in printed and str(output / "gaugan") in printed
+    page = (output / "report" / "index.html").read_text()
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert (output / "report" / path).exists(), path
+    assert Pairs.open(str(output / "labelled")).num("held_out") >= 2
+    painter = Painter.load(str(output / "gaugan"))
+    assert painter.paint(np.zeros((1, 32, 32), np.uint8), seeds=[1]).shape == (1, 32, 32, 3)
+
+    before = checkpoint.load(checkpoint.find(str(output / "gaugan"))).hash
+    pipeline.main(tiny(output))
+    assert "nothing to do" in capsys.readouterr().out
+    assert checkpoint.load(checkpoint.find(str(output / "gaugan"))).hash == before
+
+
+def test_annotations_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--annotations and --images belong together"):
+        PipelineConfig(output=str(tmp_path), annotations="somewhere")
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    assert pipeline.main(dataclasses.replace(tiny(tmp_path / "out"), dry_run=True)) == []
+    assert not storage.exists(str(tmp_path / "out"))
