@@ -101,6 +101,13 @@ def batches(pairs: Pairs, spec: BatchSpec, start_step: int = 0, rank: int = 0, w
         step += 1
 
 
+def mixed(parts: list[tuple[Pairs, BatchSpec]], start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """Endless batches, each with a fixed number of pictures of every dataset, in the order of `parts`."""
+    streams = [batches(pairs, spec, start_step, rank, world) for pairs, spec in parts]
+    for several in zip(*streams, strict=True):
+        yield {name: torch.cat([batch[name] for batch in several]) for name in several[0]}
+
+
 def _augmented(reader: _Reader, order: Order, spec: BatchSpec, step: int, place: int) -> DecodedPair:
     pair = reader.read(order.row(step * spec.batch_size + place))
     if spec.augmentation is None:

@@ -159,7 +159,12 @@ def make_adam(parameters: Iterable[nn.Parameter], learning_rate: float, betas: t
     return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=True)
 
 
-def optimiser_step(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
+def optimiser_step(
+    loss: Tensor,
+    optimiser: torch.optim.Optimizer,
+    parameters: Iterable[nn.Parameter],
+    max_norm: float | None = None,
+) -> Tensor:
     """Backward, mean of the gradients over all processes, update. Returns `skipped`: a 0/1 float tensor.
 
     The update is skipped when any gradient is not finite: weights and optimiser state stay as they were.
@@ -167,17 +172,24 @@ def optimiser_step(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: I
     parameters = list(parameters)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    return apply_gradients(optimiser, parameters)
+    return apply_gradients(optimiser, parameters, max_norm)
 
 
 @torch.no_grad()
-def apply_gradients(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The second half of `optimiser_step`, for gradients that are already there."""
+def apply_gradients(
+    optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], max_norm: float | None = None
+) -> Tensor:
+    """The second half of `optimiser_step`, for gradients that are already there.
+
+    With `max_norm` all gradients are scaled down together when their Euclidean norm is larger.
+    """
     parameters = list(parameters)
     parallel.average_gradients(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     skipped = (~torch.isfinite(norms.sum())).float()
+    if max_norm is not None:
+        torch._foreach_mul_(gradients, (max_norm / (norms.norm() + 1e-6)).clamp(max=1.0))
     if optimiser.defaults.get("fused"):
         # The fused kernels look at this flag themselves: no wait for the GPU.
         setattr(optimiser, "found_inf", skipped)  # noqa: B010 (not declared by Optimizer)

@@ -32,6 +32,8 @@ class TrainingPlan:
     seed: int = 0
     augment: str = "none"
     """A name of gaugan.augment.PRESETS."""
+    mix_in: tuple[str, ...] = ()
+    """Further datasets, "URI=PICTURES" each: so many of a step's pictures come from there."""
     report_every: int = 50
     sample_every: int | None = None
     evaluate_every: int | None = None
@@ -57,6 +59,20 @@ class TrainingPlan:
             raise UserError(f"--seed {self.seed}: must be 0 or more")
         if min(self.image_size) < 8:
             raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
+
+        if self.batch_size <= sum(count for _, count in self.mixture):
+            raise UserError(f"--mix-in takes all {self.batch_size} pictures of --batch-size; leave some for --input")
+
+    @property
+    def mixture(self) -> list[tuple[str, int]]:
+        """(URI, pictures per step) of each further dataset."""
+        found = []
+        for entry in self.mix_in:
+            uri, _, count = entry.rpartition("=")
+            if not uri or not count.isdigit() or int(count) < 1:
+                raise UserError(f"--mix-in {entry}: expected URI=PICTURES, such as drawn=6")
+            found.append((uri, int(count)))
+        return found
 
 
 def square(image_size: tuple[int, ...]) -> tuple[int, int]:

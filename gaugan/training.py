@@ -19,7 +19,7 @@ import torch
 
 from gaugan import checkpoint, images, parallel, storage
 from gaugan.augment import PRESETS
-from gaugan.batches import BatchSpec, batches, prefetch, to_device, whole_split
+from gaugan.batches import BatchSpec, batches, mixed, prefetch, to_device, whole_split
 from gaugan.config import UserError, from_plain, to_plain
 from gaugan.loop import Hooks, Outcome, Schedule, System, train
 from gaugan.pairs import Pairs
@@ -85,8 +85,7 @@ def run_training(
             print(f"{plan.output}: already at step {start} of {plan.steps}; nothing to do")
         return _result(plan, Outcome("finished", start))
     hooks = _hooks(run, should_stop)
-    spec = _spec(plan, "train", plan.batch_size, plan.augment)
-    source = prefetch(batches(run.pairs, spec, start, parallel.rank(), parallel.world_size()))
+    source = prefetch(mixed(_parts(run), start, parallel.rank(), parallel.world_size()))
     schedule = Schedule(plan.steps, plan.report_every, plan.sample_every, plan.evaluate_every, plan.save_every)
     try:
         outcome = train(
@@ -134,6 +133,14 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
             print(f"resumes {plan.output} at step {start} of {plan.steps}", flush=True)
     parallel.barrier()
     return run, start
+
+
+def _parts(run: Run) -> list[tuple[Pairs, BatchSpec]]:
+    """The datasets of a step and how many pictures each gives."""
+    plan = run.plan
+    others = [(Pairs.open(uri, run.pairs.classes), count) for uri, count in plan.mixture]
+    own = plan.batch_size - sum(count for _, count in others)
+    return [(pairs, _spec(plan, "train", count, plan.augment)) for pairs, count in [(run.pairs, own), *others]]
 
 
 def check_resume(plan: TrainingPlan) -> None:

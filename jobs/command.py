@@ -159,9 +159,15 @@ def _with_absolute_paths(config: Any) -> Any:
         elif field.name == "features":  # KIND or KIND:URI
             kind, _, uri = value.partition(":")
             changes[field.name] = f"{kind}:{_absolute(uri)}" if uri else value
+        elif field.name == "mix_in":  # URI=PICTURES
+            changes[field.name] = tuple(_absolute(uri) + equals + count for uri, equals, count in map(_parted, value))
         elif field.name in PATH_FIELDS and isinstance(value, str):
             changes[field.name] = _absolute(value)
     return dataclasses.replace(config, **changes)
+
+
+def _parted(entry: str) -> tuple[str, str, str]:
+    return entry.rpartition("=")
 
 
 def _absolute(value: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gaugan.unet.config import UNetConfig
 from jobs.command import run
@@ -18,6 +18,8 @@ from jobs.training import TrainingJob, train
 class TrainUNet(TrainingJob):
     """Flags of jobs/train_unet.py."""
 
+    augment: Literal["none", "mild", "strong"] = "strong"
+    """Random changes of each training picture."""
     unet: UNetConfig = field(default_factory=UNetConfig)
 
 

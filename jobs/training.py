@@ -36,6 +36,8 @@ class TrainingJob(JobConfig):
     """Pictures per step over all workers."""
     steps: int = 1000
     """Optimiser steps in all; a finished run with more steps continues."""
+    mix_in: tuple[str, ...] = ()
+    """Further datasets for every step, URI=PICTURES each (such as drawn=6): so many of --batch-size come from there."""
     augment: Literal["none", "mild", "strong"] = "mild"
     """Random changes of each training picture."""
     report_every: int = 50
@@ -65,7 +67,7 @@ class TrainingJob(JobConfig):
 
 
 SHARED = (
-    *("output", "batch_size", "steps", "seed", "augment", "keep", "use_gpu"),
+    *("output", "batch_size", "steps", "seed", "mix_in", "augment", "keep", "use_gpu"),
     *("report_every", "sample_every", "evaluate_every", "evaluate_limit", "save_every"),
 )
 

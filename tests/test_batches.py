@@ -11,7 +11,7 @@ import torch
 from toys import SIZE, write_pairs
 
 from gaugan.augment import PRESETS
-from gaugan.batches import Batch, BatchSpec, Order, batches, prefetch, whole_split
+from gaugan.batches import Batch, BatchSpec, Order, batches, mixed, prefetch, whole_split
 from gaugan.config import UserError
 from gaugan.pairs import Pairs
 
@@ -128,3 +128,14 @@ def test_closing_prefetch_stops_its_thread_even_when_nobody_takes_the_rest(fails
     time.sleep(0.05)
     fetched.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_a_mixed_batch_is_the_batches_of_its_datasets_side_by_side_from_any_step(pairs: Pairs, tmp_path: Path) -> None:
+    other = Pairs.open(write_pairs(str(tmp_path), train=5))
+    parts = [(pairs, SPEC), (other, BatchSpec("train", SIZE, 2, seed=3))]
+    straight = take(mixed(parts), 6)
+    for step, batch in enumerate(straight):
+        assert torch.equal(batch["image"][:4], take(batches(pairs, SPEC, step), 1)[0]["image"])
+        assert torch.equal(batch["image"][4:], take(batches(*parts[1], step), 1)[0]["image"])
+    resumed = take(mixed(parts, 2), 4)
+    assert all(same(mine, theirs) for mine, theirs in zip(resumed, straight[2:], strict=True))

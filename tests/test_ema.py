@@ -47,3 +47,13 @@ def test_buffers_are_copied_and_the_source_is_not_touched():
     assert torch.equal(ema.network[1].running_mean, source[1].running_mean)
     assert all(parameter.requires_grad for parameter in source.parameters())
     assert not any(parameter.requires_grad for parameter in ema.network.parameters())
+
+
+def test_running_statistics_are_averaged_only_when_asked():
+    source = nn.BatchNorm1d(1)
+    copied, averaged = Ema(source, 10), Ema(source, 10, average_buffers=True)
+    source.running_mean.fill_(8.0)
+    for ema in (copied, averaged):
+        ema.update(source, batch_images=10, images_seen=1_000_000)
+    assert copied.network.running_mean.item() == 8.0
+    assert averaged.network.running_mean.item() == 4.0

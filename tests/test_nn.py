@@ -145,3 +145,12 @@ def test_recalibration_averages_over_the_passes_and_keeps_the_momentum():
     assert network.momentum == 0.1 and not network.training
     recalibrate(network, iter(()))
     torch.testing.assert_close(network.running_mean, torch.stack([batch.mean(0) for batch in batches]).mean(0))
+
+
+def test_gradients_are_scaled_down_to_the_largest_norm_that_is_allowed() -> None:
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimiser = torch.optim.SGD([weight], lr=1.0)
+    optimiser_step((weight * torch.tensor([3.0, 4.0, 0.0, 0.0])).sum(), optimiser, [weight], max_norm=1.0)
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.6, -0.8, 0.0, 0.0]), rtol=1e-4, atol=1e-6)
+    optimiser_step((weight * torch.tensor([0.3, 0.4, 0.0, 0.0])).sum(), optimiser, [weight], max_norm=1.0)
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.9, -1.2, 0.0, 0.0]), rtol=1e-4, atol=1e-6)

@@ -240,3 +240,21 @@ def test_image_size_is_one_number_or_two() -> None:
     assert square((64,)) == (64, 64) and square((64, 32)) == (64, 32)
     with pytest.raises(UserError, match="--image-size"):
         square((1, 2, 3))
+
+
+def test_a_run_with_mixed_in_data_resumes_exactly(plan: TrainingPlan, tmp_path: Path) -> None:
+    other = write_pairs(str(tmp_path / "other"), train=5)
+    mixture = replace(plan, mix_in=(f"{other}=1",))
+    straight, halves = replace(mixture, output=plan.output + "-a"), replace(mixture, output=plan.output + "-b")
+    run_training(straight)
+    run_training(replace(halves, steps=3))
+    run_training(halves)
+    assert same_state(straight.output, halves.output)
+
+
+@pytest.mark.parametrize(
+    ("mix_in", "message"), [(("there",), "URI=PICTURES"), (("there=0",), "URI=PICTURES"), (("there=99",), "takes all")]
+)
+def test_a_mixture_that_makes_no_sense_is_refused(plan: TrainingPlan, mix_in: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(plan, mix_in=mix_in)

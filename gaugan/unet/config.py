@@ -37,6 +37,8 @@ class UNetConfig:
     """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency."""
     ema_half_life_images: float = 2000.0
     """The evaluated weights are a moving average with this half-life."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this Euclidean norm."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Arithmetic of the forward pass in training (bf16 = autocast; weights and loss stay fp32)."""
 

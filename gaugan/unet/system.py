@@ -43,7 +43,9 @@ class UNetSystem:
         unet = UNet(config.version, classes.num_classes, config.widths)
         load_initial_weights(unet, initial=config.initial, encoder_weights=config.encoder_weights, classes=classes)
         unet = unet.to(device).to(memory_format=torch.channels_last)
-        self.ema = Ema(unet, config.ema_half_life_images)  # before SyncBatchNorm, so that rank 0 evaluates alone
+        self.ema = Ema(
+            unet, config.ema_half_life_images, average_buffers=True
+        )  # before SyncBatchNorm, so that rank 0 evaluates alone
         self.unet = parallel.sync_batchnorm(unet)
         self.networks: dict[str, torch.nn.Module] = {"unet": self.unet, "unet_ema": self.ema.network}
         self.optimiser = torch.optim.AdamW(
@@ -66,7 +68,7 @@ class UNetSystem:
         loss, parts = segmentation_loss(self._logits(self.unet, image), label_map, dice=config.dice, weights=weights)
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config.warmup_steps, config.decay_steps)
-        skipped = nn.optimiser_step(loss, self.optimiser, self.unet.parameters())
+        skipped = nn.optimiser_step(loss, self.optimiser, self.unet.parameters(), config.clip_norm)
         statistics.restore_if(skipped)
         images = len(image) * parallel.world_size()
         self.ema.update(self.unet, images, (step + 1) * images)
