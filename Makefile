@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OUTPUT ?= demo
 DATA ?=
+OUTPUT ?= $(if $(DATA),demo-data,demo)
 
 .PHONY: demo test test-long lint clean install
 

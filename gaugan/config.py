@@ -24,6 +24,15 @@ class UserError(ValueError):
     """A mistake that the person at the keyboard can mend; printed alone, without a traceback, exit code 2."""
 
 
+def check_numbers(config: Any, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
+    """For a config's __post_init__: raises UserError naming the flag of a number that is too small."""
+    for names, bound, rule in ((positive, 1e-300, "above 0"), (not_negative, 0, "0 or more")):
+        for name in names:
+            value = getattr(config, name)
+            if any(number < bound for number in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be {rule}")
+
+
 def to_plain(config: Any) -> Any:
     """Dataclass -> dicts, lists, numbers and strings only (what YAML and JSON can hold)."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):

@@ -17,7 +17,6 @@ from gaugan import parallel
 
 Batch = dict[str, torch.Tensor]
 MAX_SKIPPED = 20
-STOP_CHECK_EVERY = 10
 
 
 class System(Protocol):
@@ -103,7 +102,7 @@ def train(
             hooks.sample(done)
         if is_time(done, schedule.evaluate_every, schedule.steps):
             hooks.evaluate(done)
-        stop = (parallel.world_size() == 1 or done % STOP_CHECK_EVERY == 0) and parallel.any_rank(hooks.should_stop())
+        stop = parallel.any_rank(hooks.should_stop())
         if stop or done == schedule.steps or is_time(done, schedule.save_every, schedule.steps):
             hooks.save(done)
         if stop and done < schedule.steps:

@@ -78,6 +78,29 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
     return judge
 
 
+def check_models(config: Any, classes: ClassTable) -> None:
+    """Raises UserError when a model that a config names is missing, of another kind, or of another class table."""
+    from gaugan import checkpoint
+    from gaugan.config import UserError
+
+    if getattr(config, "style", "") == "frozen_encoder" and not config.encoder:
+        raise UserError(
+            "--style frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none"
+        )
+    kind, _, features = getattr(config, "features", "").partition(":")
+    named = [(name, getattr(config, name, ""), system) for name, system in NEEDED.items()]
+    for flag, uri, system in [*named, ("features", features if kind == "unet" else "", "unet")]:
+        if not uri:
+            continue
+        meta = checkpoint.read_meta(checkpoint.find(uri))
+        if meta["system"] != system:
+            raise UserError(f"--{flag} {uri}: a checkpoint of system {meta['system']!r}; needed is one of {system!r}")
+        if flag in ("judge", "initial") and meta["classes_hash"] != classes.hash:
+            raise UserError(f"--{flag} {uri}: class table {meta['classes_hash']}, the data has {classes.hash}")
+
+
+NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": "unet"}
+"""Fields of configs that name a model -> the system that it must be of."""
 SYSTEMS: dict[str, SystemEntry] = {
     "unet": SystemEntry(UNetConfig, build_unet, best_metric="miou"),
     "style_vae": SystemEntry(StyleVAEConfig, build_style_vae, best_metric="reconstruction_psnr"),

@@ -218,14 +218,14 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
         run.note(step, {**values, "images_per_s": run.progress.rate() * run.plan.batch_size})
 
     def sample(step: int) -> None:
-        if run.is_main:
+        if run.is_main and not should_stop():
             _calibrate(run, step)
             picture = images.to_uint8(run.system.sample(fixed))
             uri = storage.join(run.plan.output, "samples", f"step_{step:08d}.png")
             storage.write_bytes(uri, images.encode_png(picture))
 
     def evaluate(step: int) -> None:
-        if run.is_main:
+        if run.is_main and not should_stop():
             _measure(run, step)
         run.note(step, {f"held_out/{name}": value for name, value in run.metrics.items()})
         if run.is_main and _is_best(run):
@@ -234,7 +234,7 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
 
     def save(step: int) -> None:
         if run.is_main:
-            _save(run, step)
+            _save(run, step, calibrate=not should_stop())
         parallel.barrier()
 
     def skipped(step: int) -> bool:
@@ -285,11 +285,13 @@ def _is_best(run: Run) -> bool:
     return run.metrics.get(name, -math.inf) > best
 
 
-def _save(run: Run, step: int, is_best: bool = False) -> None:
+def _save(run: Run, step: int, is_best: bool = False, calibrate: bool = True) -> None:
+    """Writes a checkpoint; without `calibrate` (half a minute on a CPU) when someone waits for the end."""
     plan = run.plan
     if run.saved_step == step:
         return
-    _calibrate(run, step)
+    if calibrate:
+        _calibrate(run, step)
     measured = run.metrics if run.metrics_step == step else {}
     metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
     checkpoint.save(

@@ -52,6 +52,8 @@ class JobConfig:
     """Check the inputs, print the resolved config and stop."""
 
     def __post_init__(self) -> None:
+        if not self.output.strip():
+            raise UserError("--output is empty: give a folder, local or s3://bucket/prefix")
         if self.num_workers < 1:
             raise UserError(f"--num-workers {self.num_workers}: must be at least 1")
         if self.cpus_per_worker < 0:
@@ -111,7 +113,7 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
     try:
         config = checked_output(config)
         if config.dry_run:
-            print(to_yaml(config), end="")
+            print(to_yaml(dataclasses.replace(config, dry_run=False)), end="")
         main(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -119,16 +121,32 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
     except TooManyFailuresError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_TOO_MANY_FAILURES) from error
+    except OSError as error:
+        print(f"error: {_reason(error)}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from error
     except KeyboardInterrupt as error:
         raise SystemExit(128 + signal.SIGINT) from error
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:  # Ray's own handler, in force while Ray starts, exits with the bare number
+            raise
+        STOP.signal = signal.SIGTERM
+        STOP.event.set()
     if STOP():
         print(f"stopped; everything so far is saved. Continue with:\n  {command_line()}", flush=True)
         raise SystemExit(STOP.exit_code)
 
 
+def _reason(error: OSError) -> str:
+    """What the system said, with the path and what to look at."""
+    path = error.filename or ""
+    advice = "check the path and its permissions; for s3:// also AWS_ENDPOINT_URL, AWS_REGION and the credentials"
+    return f"{path}{': ' if path else ''}{error.strerror or error}; {advice}"
+
+
 def command_line() -> str:
     """The command that was given, to be repeated."""
-    return shlex.join([os.path.basename(sys.executable), *sys.argv])
+    python = os.path.relpath(sys.executable)
+    return shlex.join([sys.executable if python.startswith("..") else python, *sys.argv])
 
 
 def checked_output(config: Config) -> Config:
@@ -139,6 +157,11 @@ def checked_output(config: Config) -> Config:
             f"--output {output}: a relative path would be lost with the job's temporary working directory; "
             f"give a storage URI such as s3://my-bucket/{output} or a path on a shared disk"
         )
+    if storage.is_local(output) and storage.local_path(output).is_file():
+        raise UserError(f"--output {output}: is a file; give a folder")
+    from jobs.tracking import tracking_uri
+
+    tracking_uri(config.tracking, output)  # refused now rather than after the work has begun
     return _with_absolute_paths(config)
 
 

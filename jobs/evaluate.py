@@ -127,6 +127,7 @@ def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, d
         create.remote(
             model=models["model"], data=config.input, judge=models["judge"], inception=config.inception,
             seeds=config.seeds, seed=config.seed, threads=config.threads,
+            device="cuda" if config.use_gpu else "cpu",
         )
         for _ in range(config.num_workers)
     ]  # fmt: skip

@@ -20,7 +20,7 @@ class EvaluateWorker:
     """A Ray actor."""
 
     def __init__(
-        self, *, model: str, data: str, judge: str, inception: str, seeds: int, seed: int, threads: int
+        self, *, model: str, data: str, judge: str, inception: str, seeds: int, seed: int, threads: int, device: str
     ) -> None:
         import torch
 
@@ -28,7 +28,6 @@ class EvaluateWorker:
         from gaugan.segmenter import Segmenter
 
         torch.set_num_threads(threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pairs = Pairs.open(data)
         self.painter = Painter.load(model, device)
         segmenter = Segmenter.load(judge, device, precision="fp32")

@@ -1,7 +1,7 @@
 """One writer per output: a small object names the run that holds it, a second run is refused.
 
-A lock whose process is gone (same machine) is taken over. Of another machine nothing can be known: the message says
-whose it is and what to remove.
+A lock whose process is gone (same machine) is taken over. A run renews its lock every BEAT_S; another machine's that
+was not renewed for STALE_S is taken over as well, so that a restarted pod continues what its predecessor began.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -17,16 +18,19 @@ from gaugan import storage
 from gaugan.config import UserError
 
 NAME = "lock.json"
+BEAT_S = 60.0
+STALE_S = 300.0
 
 
 def acquire(output: str, command: str) -> None:
     """Takes the lock of an output folder until this process ends. Raises UserError when a living run holds it."""
     uri = storage.join(output, NAME)
-    mine = {**_identity(), "command": command, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    data = json.dumps(mine, indent=2).encode()
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    mine = {**_identity(), "command": command, "since": since, "beat": time.time()}
     for _ in range(2):
-        if _create(uri, data):
+        if _create(uri, json.dumps(mine, indent=2).encode()):
             atexit.register(release, output)
+            threading.Thread(target=_beat, args=(uri, mine), daemon=True, name="lock").start()
             return
         holder = _read(uri)
         if _same_process(holder, mine):
@@ -48,6 +52,15 @@ def release(output: str) -> None:
         storage.remove(uri)
 
 
+def _beat(uri: str, mine: dict[str, Any]) -> None:
+    """Renews the lock until it is another's or gone."""
+    while True:
+        time.sleep(BEAT_S)
+        if not _same_process(_read(uri), mine):
+            return
+        storage.write_json(uri, {**mine, "beat": time.time()})
+
+
 def _identity() -> dict[str, Any]:
     import psutil
 
@@ -59,11 +72,14 @@ def _same_process(holder: dict[str, Any], mine: dict[str, Any]) -> bool:
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
-    """True when the holder was a process of this machine that no longer lives (its number may be in use again)."""
+    """True when the holder was a process of this machine that no longer lives (its number may be in use again).
+
+    Of another machine only the renewals tell.
+    """
     import psutil
 
     if holder.get("host") != socket.gethostname():
-        return False
+        return time.time() - float(holder.get("beat", time.time())) > STALE_S
     try:
         return bool(psutil.Process(holder["pid"]).create_time() != holder["started"])
     except (psutil.NoSuchProcess, KeyError):

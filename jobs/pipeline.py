@@ -15,11 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.config import UserError, from_plain
 from gaugan.progress import duration
 from jobs.command import STOP, JobConfig, begin, check_memory, check_room, run
 
+DATA_FIELDS = (
+    *("annotations", "images", "sample_annotated", "sample_pictures", "held_out", "held_out_labelled"),
+    *("augment_to", "unet_image_size", "image_size", "seed"),
+)
+"""What a run may not change when it is continued."""
 ROOM_BYTES = 2 * 2**30
 MEMORY_BYTES = 3 * 2**30
 
@@ -40,11 +47,15 @@ class PipelineConfig(JobConfig):
     """Share of the annotated source pictures kept for measuring."""
     held_out_labelled: float = 0.1
     """Share of the labelled pictures kept for measuring the painter."""
+    max_failure_rate: float = 0.2
+    """Exit code 3 when a larger share of the pictures can't be labelled."""
+    encoder_weights: str = "none"
+    """First weights of the U-Nets' down path: "none" (random), "imagenet", or the URI of a MobileNetV2 state dict."""
     augment_to: int = 400
     """Annotated training pairs after augmentation."""
     unet_image_size: tuple[int, ...] = (128,)
     """Size at which the segmenters work."""
-    unet_steps: int = 260
+    unet_steps: int = 240
     """Steps of the U-Net that labels."""
     judge_steps: int = 160
     """Steps of the second U-Net, the one that judges paintings."""
@@ -54,9 +65,9 @@ class PipelineConfig(JobConfig):
     """Steps of the style encoder."""
     sweep_trials: int = 4
     """Trials over the loss weights; 0 = none."""
-    sweep_steps: int = 40
+    sweep_steps: int = 30
     """Steps of each trial."""
-    gan_steps: int = 400
+    gan_steps: int = 360
     """Steps of the painter."""
     ngf: int = 16
     """Width of the painter."""
@@ -104,6 +115,7 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
     """Runs all steps; returns the table."""
     from jobs import pipeline_steps as steps
 
+    check_inputs(config)
     if config.dry_run:
         return []
     check_room(config.output, ROOM_BYTES, "the whole run")
@@ -134,6 +146,38 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
     if not STOP():
         finish(road, time.monotonic() - start)
     return road.table
+
+
+def check_inputs(config: PipelineConfig) -> None:
+    """Before anything is written: numbers, folders, and that OUTPUT holds no run on other data.
+
+    Building the config of every step lets each check its own fields.
+    """
+    from jobs import pipeline_steps as steps
+
+    for name in (
+        "sample_annotated",
+        "sample_pictures",
+        "unet_steps",
+        "judge_steps",
+        "encoder_steps",
+        "gan_steps",
+        "ngf",
+    ):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least 1")
+    for name in ("annotations", "images"):
+        uri = getattr(config, name)
+        if uri and not storage.is_folder(uri):
+            raise UserError(f"--{name} {uri}: no such folder")
+    steps.gaugan_config(Road(config, 0), "gaugan", config.gan_steps).plan("spade", None)
+    known = storage.join(config.output, "config.yaml")
+    if storage.exists(known):
+        before = from_plain(PipelineConfig, yaml.safe_load(storage.read_text(known)), source=known)
+        different = [name for name in DATA_FIELDS if getattr(before, name) != getattr(config, name)]
+        if different:
+            details = "; ".join(f"{n}: there {getattr(before, n)!r}, now {getattr(config, n)!r}" for n in different)
+            raise UserError(f"{config.output} holds a run on other data ({details}); choose another --output")
 
 
 def finish(road: Road, seconds: float) -> None:

@@ -67,7 +67,7 @@ def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: in
             sample_every=steps,
             save_every=max(steps // 2, 1),
             register=name == "unet",
-            unet=UNetConfig(version=version, encoder_weights="none"),
+            unet=UNetConfig(version=version, encoder_weights=own.encoder_weights),
         )
     )
     return "" if STOP() else _figures(result, "miou", "iou_eye", "iou_mouth", "specks")
@@ -77,7 +77,11 @@ def label_dataset(road: Road) -> str:
     """The U-Net labels every picture."""
     from jobs import label_dataset as job
 
-    stats = job.main(job.Config(**road.flags("labelled", input=road.config.images, model=road.folder("unet"))))
+    own = road.config
+    flags = road.flags("labelled", input=own.images, model=road.folder("unet"), held_out=own.held_out_labelled)
+    stats = job.main(job.Config(**flags, max_failure_rate=own.max_failure_rate))
+    if STOP():
+        return ""
     return (
         f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"
     )
@@ -112,7 +116,7 @@ def _painting(road: Road, steps: int) -> dict[str, Any]:
     }
 
 
-def _gaugan_config(road: Road, name: str, steps: int) -> Any:
+def gaugan_config(road: Road, name: str, steps: int) -> Any:
     from gaugan.spade.config import SpadeConfig
     from jobs.train_gaugan import TrainGauGAN
 
@@ -135,7 +139,7 @@ def sweep(road: Road) -> str:
 
     own = road.config
     base = road.folder("sweep_base.yaml")
-    storage.write_text(base, to_yaml(_gaugan_config(road, "gaugan", own.gan_steps)))
+    storage.write_text(base, to_yaml(gaugan_config(road, "gaugan", own.gan_steps)))
     flags = road.flags("sweep", base=base, trials=own.sweep_trials, steps=own.sweep_steps)
     result = job.main(job.SweepConfig(**flags, evaluate_every=max(own.sweep_steps // 2, 1)))
     if STOP():
@@ -149,7 +153,7 @@ def train_gaugan(road: Road) -> str:
     from gaugan.config import from_plain
     from jobs import train_gaugan as job
 
-    config = _gaugan_config(road, "gaugan", road.config.gan_steps)
+    config = gaugan_config(road, "gaugan", road.config.gan_steps)
     best = road.folder("sweep/best.yaml")
     if road.config.sweep_trials and storage.exists(best):
         config = from_plain(job.TrainGauGAN, yaml.safe_load(storage.read_text(best)), source=best)

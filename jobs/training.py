@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 import uuid
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -78,18 +79,23 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     Returns run_training's result, with "registered" = the registered model's URI.
     """
     from gaugan.pairs import Pairs
+    from gaugan.systems import check_models
     from gaugan.training import check_resume
 
     plan = job.plan(system, config)
-    Pairs.open(plan.data)
+    check_models(config, Pairs.open(plan.data).classes)
     check_resume(plan)
     if job.dry_run:
         return {"status": "dry-run"}
     check_room(plan.output, 2 * 2**30 if plan.image_size[0] >= 256 else 512 * 2**20, "checkpoints")
     begin(job)
     tracker = open_run(job.tracking, job.output, system, job)
-    start_ray(job)
-    result = fit(plan, tracker, num_workers=job.num_workers, threads=job.threads, max_failures=job.max_failures)
+    try:
+        start_ray(job)
+        result = fit(plan, tracker, num_workers=job.num_workers, threads=job.threads, max_failures=job.max_failures)
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
     for uri in sorted(entry.uri for entry in storage.list_files(storage.join(plan.output, "samples")))[-1:]:
         tracker.log_artifact(uri, "samples")
     if result["status"] == "diverged":
@@ -127,7 +133,7 @@ def fit(
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    wire = ray.remote(Wire).options(num_cpus=0, max_concurrency=8).remote()
+    wire = ray.remote(Wire).options(num_cpus=0).remote()
     payload = {"plan": to_plain(plan), "threads": threads, "tracker": tracker.reference(), "wire": wire}
     scratch = storage.join(plan.output, ".ray")
     trainer = TorchTrainer(
@@ -189,6 +195,7 @@ def worker(payload: dict[str, Any]) -> dict[str, Any]:
     plan = from_plain(TrainingPlan, payload["plan"])
     main = parallel.rank() == 0
     tracker = attach(payload["tracker"] if main else {})
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}")
     with contextlib.redirect_stdout(Speaker(payload["wire"], silent=not main)):
         try:
             return run_training(

@@ -31,8 +31,12 @@ class ModelSource:
         return checkpoint.find(str(download_artifacts(artifact_uri=self.uri, tracking_uri=self.tracking)))
 
 
+SYSTEMS = {"--model": "spade", "--segmenter": "unet"}
+"""What each flag's checkpoint must be of."""
+
+
 def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None = None) -> ModelSource:
-    """What `model_uri` means now. Raises UserError naming `flag` when there is no such model.
+    """What `model_uri` means now. Raises UserError naming `flag` when there is no such model, or one of another kind.
 
     A registered model is written models:/NAME@ALIAS or models:/NAME/VERSION.
     """
@@ -40,7 +44,12 @@ def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None =
         if model_uri.startswith(REGISTRY):
             return _from_registry(model_uri, tracking)
         uri = checkpoint.find(model_uri)
-        return ModelSource(uri, default_name, f"step-{checkpoint.read_meta(uri)['step']}")
+        meta = checkpoint.read_meta(uri)
+        if meta["system"] != SYSTEMS.get(flag, meta["system"]):
+            raise UserError(
+                f"{model_uri}: a checkpoint of system {meta['system']!r}; needed is one of {SYSTEMS[flag]!r}"
+            )
+        return ModelSource(uri, default_name, f"step-{meta['step']}")
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
 

@@ -82,3 +82,41 @@ def test_annotations_without_images_are_refused(tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert pipeline.main(dataclasses.replace(tiny(tmp_path / "out"), dry_run=True)) == []
     assert not storage.exists(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gan_steps": 0}, "--gan-steps 0: must be at least 1"),
+        ({"ngf": -1}, "--ngf -1: must be at least 1"),
+        ({"annotations": "/nowhere", "images": "/nowhere"}, "--annotations /nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        pipeline.main(dataclasses.replace(tiny(tmp_path / "out"), **changes))
+    assert not storage.exists(str(tmp_path / "out"))
+
+
+def test_an_output_with_a_run_on_other_data_is_refused(tmp_path: Path) -> None:
+    from gaugan.config import to_yaml
+
+    storage.write_text(str(tmp_path / "config.yaml"), to_yaml(tiny(tmp_path)))
+    with pytest.raises(UserError, match="sample_pictures: there 12, now 13"):
+        pipeline.main(dataclasses.replace(tiny(tmp_path), sample_pictures=13))
+
+
+def test_a_stop_in_any_step_ends_the_road_without_a_fuss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs import label_dataset, pipeline_steps
+    from jobs.command import STOP
+
+    road = pipeline.Road(tiny(tmp_path), 9)
+    monkeypatch.setattr(STOP, "event", type(STOP.event)())
+
+    def stopped(config: object) -> dict:
+        STOP.event.set()
+        return {}
+
+    monkeypatch.setattr(label_dataset, "main", stopped)
+    road.step("label_dataset", lambda: pipeline_steps.label_dataset(road))
+    assert road.table[-1][1] == ""

@@ -139,6 +139,22 @@ def test_sigterm_saves_ends_soon_and_names_the_command_that_continues(pairs: str
     assert saved is not None and saved.meta["step"] > 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"style": "frozen_encoder"}, "--style frozen_encoder needs --encoder"),
+        ({"judge": "/nowhere"}, "/nowhere: neither a checkpoint"),
+    ],
+)
+def test_a_model_that_is_missing_is_refused_before_anything_is_written(
+    pairs: str, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    spade = dataclasses.replace(TINY, **changes)
+    with pytest.raises(ValueError, match=message):
+        train_gaugan.main(job(pairs, tmp_path / "run", spade=spade, dry_run=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_that_workers_cannot_share_is_refused_before_anything_starts(pairs: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--batch-size 4 must be a multiple of --num-workers 3"):
         train_gaugan.main(job(pairs, tmp_path / "run", num_workers=3))

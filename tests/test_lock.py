@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,25 @@ def test_a_living_holder_is_named_and_the_second_run_refused(tmp_path: Path) -> 
         process.kill()
 
 
-def test_a_lock_of_another_machine_is_never_taken(tmp_path: Path) -> None:
+def test_a_lock_of_another_machine_is_taken_over_only_when_it_is_no_longer_renewed(tmp_path: Path) -> None:
+    holder = {"host": "elsewhere", "pid": 1, "started": 1.0, "beat": time.time() - lock.STALE_S - 1}
+    (tmp_path / lock.NAME).write_text(json.dumps(holder))
+    lock.acquire(str(tmp_path), "mine")
+    lock.release(str(tmp_path))
+
+
+def test_a_running_process_renews_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    lock.acquire(str(tmp_path), "mine")
+    first = json.loads((tmp_path / lock.NAME).read_text())["beat"]
+    deadline = time.monotonic() + 10
+    while json.loads((tmp_path / lock.NAME).read_text())["beat"] == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    lock.release(str(tmp_path))
+
+
+def test_a_living_lock_of_another_machine_is_not_taken(tmp_path: Path) -> None:
     foreign(tmp_path, 1, host="elsewhere")
     with pytest.raises(UserError, match="elsewhere"):
         lock.acquire(str(tmp_path), "second")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gaugan.config import UserError
+from gaugan.config import check_numbers
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -36,6 +36,9 @@ class StyleVAEConfig:
     """How weights are drawn; none = PyTorch's own."""
     precision: Precision = "auto"
     """bf16 = autocast with losses in fp32; auto = bf16 where the device computes in it."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("z_dim", "nef", "decoder_width", "learning_rate"), ("lambda_kld", "kld_warmup_steps"))
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,9 @@ class SpadeConfig:
     """Images after which an old weight counts half in the averaged generator, the one that paints."""
 
     def __post_init__(self) -> None:
-        if self.decay_steps < 1:
-            raise UserError(f"decay_steps {self.decay_steps}: must be at least 1")
-        if self.style == "frozen_encoder" and self.z_dim < 1:
-            raise UserError(f"z_dim {self.z_dim}: must be at least 1 for style=frozen_encoder")
+        sizes = ("ngf", "spade_hidden", "ndf", "num_discriminators", "discriminator_layers", "z_dim", "nef")
+        weights = ("lambda_feat", "lambda_perceptual", "lambda_kld", "beta1", "beta2")
+        check_numbers(self, (*sizes, "learning_rate", "decay_steps", "ema_half_life"), weights)
 
 
 def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int) -> float:

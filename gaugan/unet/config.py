@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gaugan.config import UserError
+from gaugan.config import UserError, check_numbers
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.half_size_share <= 1:
             raise UserError(f"half_size_share {self.half_size_share}: allowed are 0 to 1")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate {self.learning_rate}: must be above 0")
+        check_numbers(self, ("widths", "learning_rate", "ema_half_life_images", "clip_norm"))
+        check_numbers(self, (), ("weight_decay", "warmup_steps", "decay_steps", "dice", "class_power"))
