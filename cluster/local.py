@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Literal
 
 from gaugan import storage
-from gaugan.config import UserError, from_plain, parse, to_plain
+from gaugan.config import from_plain, parse, to_plain
+from gaugan.errors import UserError
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0

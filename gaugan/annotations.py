@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.images import MAX_PIXELS, ImageError, decode_image_with_note
 from gaugan.labels import IGNORE, ClassTable
 from gaugan.shapes import IGNORE_LABEL, NUM_POINTS, Painting, Shape, find_id, paint

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 if TYPE_CHECKING:
     import torch

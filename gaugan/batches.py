@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gaugan.augment import Augmentation, augment_pair
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.images import fit_pair, to_tensor
 from gaugan.pairs import DecodedPair, Pairs
 

@@ -27,7 +27,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from gaugan import __version__, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 
 FORMAT_VERSION = 1

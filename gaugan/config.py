@@ -17,11 +17,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
+from gaugan import storage
+from gaugan.errors import UserError
+
 Config = TypeVar("Config")
-
-
-class UserError(ValueError):
-    """A mistake that the person at the keyboard can mend; printed alone, without a traceback, exit code 2."""
 
 
 def check_numbers(config: Any, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
@@ -125,8 +124,6 @@ def _load_default(cls: type[Config], uri: str) -> Config:
     Built without the class's own checks: they see the final values, after the flags.
     """
     import tyro
-
-    from gaugan import storage
 
     source = f"--config {uri}"
     try:

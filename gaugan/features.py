@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugan import checkpoint, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_SLICES = ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30))

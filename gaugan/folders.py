@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.images import SUFFIXES, ImageError, decode_image, file_kind
 from gaugan.labels import ClassTable, LabelMapError, decode_label_map, encode_label_map
 from gaugan.pairs import SPLITS, Pair, Pairs, PairsWriter, split_by_source

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gaugan import checkpoint
-from gaugan.config import UserError, from_plain
+from gaugan.config import from_plain
+from gaugan.errors import UserError
 from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
 from gaugan.labels import ClassTable, check_ids
 from gaugan.nn import autocast, fold_spectral_norm

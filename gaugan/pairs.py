@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.images import ImageError, decode_image
 from gaugan.labels import ClassTable, LabelMapError, decode_label_map
 

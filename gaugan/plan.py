@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 AT_LEAST_1 = ("batch_size", "steps", "report_every", "sample_count", "evaluate_batch", "keep")
 AT_LEAST_1_OR_NONE = ("sample_every", "evaluate_every", "evaluate_limit", "save_every")

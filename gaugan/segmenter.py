@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gaugan import checkpoint
-from gaugan.config import UserError, from_plain
+from gaugan.config import from_plain
+from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
 from gaugan.unet.config import UNetConfig

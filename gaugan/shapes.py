@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import IGNORE, ClassTable
 
 BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow.fs

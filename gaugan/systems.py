@@ -63,7 +63,7 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
     """A segmenter as a function of painted pictures (N, 3, H, W) in [-1, 1] -> label maps int64 (N, H, W)."""
     import torch.nn.functional as F
 
-    from gaugan.config import UserError
+    from gaugan.errors import UserError
     from gaugan.segmenter import Segmenter
 
     segmenter = Segmenter.load(uri, str(device))
@@ -81,7 +81,7 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
 def check_models(config: Any, classes: ClassTable) -> None:
     """Raises UserError when a model that a config names is missing, of another kind, or of another class table."""
     from gaugan import checkpoint
-    from gaugan.config import UserError
+    from gaugan.errors import UserError
 
     if getattr(config, "style", "") == "frozen_encoder" and not config.encoder:
         raise UserError(

@@ -20,7 +20,8 @@ import torch
 from gaugan import checkpoint, images, parallel, storage
 from gaugan.augment import PRESETS
 from gaugan.batches import BatchSpec, batches, mixed, prefetch, to_device, whole_split
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from gaugan.loop import Hooks, Outcome, Schedule, System, train
 from gaugan.pairs import Pairs
 from gaugan.plan import TrainingPlan

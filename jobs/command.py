@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gaugan import __version__, storage
-from gaugan.config import UserError, parse, to_plain, to_yaml
+from gaugan.config import parse, to_plain, to_yaml
+from gaugan.errors import UserError
 from jobs import lock
 
 EXIT_USAGE = 2

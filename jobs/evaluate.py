@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run, start_ray

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gaugan import evaluation, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.evaluation import Evaluator, FeatureFunction, Part
 from gaugan.images import fit_pair
 from gaugan.pairs import DecodedPair, Pairs

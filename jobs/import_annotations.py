@@ -32,7 +32,7 @@ from gaugan.annotations import (
     unknown_labels,
 )
 from gaugan.augment import augment_pair, preset
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run

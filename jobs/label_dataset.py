@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gaugan import label_plan, labelling, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.label_plan import Chunk, Item, LabelPlan
 from gaugan.labels import ClassTable
 from gaugan.plan import square

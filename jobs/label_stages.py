@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gaugan import labelling
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from gaugan.label_plan import Chunk, Item, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
 

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 NAME = "lock.json"
 BEAT_S = 60.0

@@ -12,14 +12,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import yaml
 
 from gaugan import storage
-from gaugan.config import UserError, from_plain
+from gaugan.config import from_plain
+from gaugan.errors import UserError
 from gaugan.progress import duration
+from jobs import pipeline_steps as steps
 from jobs.command import STOP, JobConfig, begin, check_memory, check_room, run
 
 DATA_FIELDS = (
@@ -80,48 +81,15 @@ class PipelineConfig(JobConfig):
             raise UserError("--annotations and --images belong together: give both, or neither for the built-in sample")
 
 
-@dataclass
-class Road:
-    """The steps done so far and what they found."""
-
-    config: PipelineConfig
-    total: int
-    number: int = 0
-    table: list[tuple[str, str, str]] = field(default_factory=list)
-    """(step, what was measured, time)."""
-
-    def folder(self, name: str) -> str:
-        return storage.join(self.config.output, name)
-
-    def step(self, name: str, do: Callable[[], str]) -> None:
-        """Runs one step (unless a stop was asked for) and notes what it says."""
-        if STOP():
-            return
-        self.number += 1
-        print(f"\n[{self.number}/{self.total}] {name}", flush=True)
-        start = time.monotonic()
-        measured = do()
-        self.table.append((name, measured, duration(time.monotonic() - start)))
-
-    def flags(self, name: str, **values: Any) -> dict[str, Any]:
-        """The shared flags for a step that writes to the folder `name`."""
-        own = self.config
-        tracking = own.tracking or ("" if not storage.is_local(own.output) else f"sqlite:///{own.output}/mlflow.db")
-        shared = {"seed": own.seed, "tracking": tracking, "num_workers": own.num_workers, "use_gpu": own.use_gpu}
-        return {**shared, "cpus_per_worker": own.cpus_per_worker, "output": self.folder(name), **values}
-
-
 def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
     """Runs all steps; returns the table."""
-    from jobs import pipeline_steps as steps
-
     check_inputs(config)
     if config.dry_run:
         return []
     check_room(config.output, ROOM_BYTES, "the whole run")
     check_memory(MEMORY_BYTES, "--batch-size or --image-size")
     begin(config)
-    plan: list[tuple[str, Callable[[Road], str]]] = [
+    plan: list[tuple[str, Callable[[steps.Road], str]]] = [
         ("import_annotations", steps.import_annotations),
         ("train_unet", steps.train_unet),
         ("train_unet (judge)", steps.train_judge),
@@ -139,7 +107,7 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
             annotations=storage.join(config.output, "sample", "annotated"),
             images=storage.join(config.output, "sample", "images"),
         )
-    road = Road(config, len(plan))
+    road = steps.Road(config, len(plan))
     start = time.monotonic()
     for name, do in plan:
         road.step(name, lambda do=do: do(road))  # type: ignore[misc]
@@ -153,8 +121,6 @@ def check_inputs(config: PipelineConfig) -> None:
 
     Building the config of every step lets each check its own fields.
     """
-    from jobs import pipeline_steps as steps
-
     for name in (
         "sample_annotated",
         "sample_pictures",
@@ -170,7 +136,7 @@ def check_inputs(config: PipelineConfig) -> None:
         uri = getattr(config, name)
         if uri and not storage.is_folder(uri):
             raise UserError(f"--{name} {uri}: no such folder")
-    steps.gaugan_config(Road(config, 0), "gaugan", config.gan_steps).plan("spade", None)
+    steps.gaugan_config(steps.Road(config, 0), "gaugan", config.gan_steps).plan("spade", None)
     known = storage.join(config.output, "config.yaml")
     if storage.exists(known):
         before = from_plain(PipelineConfig, yaml.safe_load(storage.read_text(known)), source=known)
@@ -180,7 +146,7 @@ def check_inputs(config: PipelineConfig) -> None:
             raise UserError(f"{config.output} holds a run on other data ({details}); choose another --output")
 
 
-def finish(road: Road, seconds: float) -> None:
+def finish(road: steps.Road, seconds: float) -> None:
     """Writes the report page and prints the table and the paths."""
     from jobs.pipeline_report import write_report
 

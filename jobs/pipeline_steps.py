@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from gaugan import storage
 from gaugan.config import to_yaml
+from gaugan.progress import duration
 from jobs.command import STOP
-from jobs.pipeline import Road
+
+if TYPE_CHECKING:
+    from jobs.pipeline import PipelineConfig
+
+
+@dataclass
+class Road:
+    """The steps done so far and what they found."""
+
+    config: PipelineConfig
+    total: int
+    number: int = 0
+    table: list[tuple[str, str, str]] = field(default_factory=list)
+    """(step, what was measured, time)."""
+
+    def folder(self, name: str) -> str:
+        return storage.join(self.config.output, name)
+
+    def step(self, name: str, do: Callable[[], str]) -> None:
+        """Runs one step (unless a stop was asked for) and notes what it says."""
+        if STOP():
+            return
+        self.number += 1
+        print(f"\n[{self.number}/{self.total}] {name}", flush=True)
+        start = time.monotonic()
+        measured = do()
+        self.table.append((name, measured, duration(time.monotonic() - start)))
+
+    def flags(self, name: str, **values: Any) -> dict[str, Any]:
+        """The shared flags for a step that writes to the folder `name`."""
+        own = self.config
+        tracking = own.tracking or ("" if not storage.is_local(own.output) else f"sqlite:///{own.output}/mlflow.db")
+        shared = {"seed": own.seed, "tracking": tracking, "num_workers": own.num_workers, "use_gpu": own.use_gpu}
+        return {**shared, "cpus_per_worker": own.cpus_per_worker, "output": self.folder(name), **values}
 
 
 def draw_sample(road: Road) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gaugan import storage
-from gaugan.config import UserError, to_plain
+from gaugan.config import to_plain
+from gaugan.errors import UserError
 
 EXPERIMENT = "gaugan"
 MAX_PARAM_LENGTH = 500

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gaugan import storage
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from jobs.command import STOP, JobConfig, begin, check_room, start_ray
 from jobs.tracking import Tracker, attach, open_run

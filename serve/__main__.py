@@ -15,7 +15,8 @@ import threading
 import time
 from typing import Any
 
-from gaugan.config import UserError, parse
+from gaugan.config import parse
+from gaugan.errors import UserError
 from serve.config import ServeConfig
 from serve.gate import PROXY_CALLBACK
 

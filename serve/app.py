@@ -18,7 +18,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from gaugan import labels
-from gaugan.config import UserError, from_plain
+from gaugan.config import from_plain
+from gaugan.errors import UserError
 from serve.backend import ModelCard, PaintJob, Segmented
 from serve.config import ServeConfig
 from serve.problems import Problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from gaugan import checkpoint
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 REGISTRY = "models:/"
 ONLY_MLFLOW_READS = ("mlflow-artifacts:", "runs:")

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from gaugan import images, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 MAX_STYLES = 64
 STYLE_SIDE_PX = 512

@@ -22,7 +22,7 @@ from gaugan.annotations import (
     read_picture,
     write_labelme,
 )
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from gaugan.shapes import class_ids, find_id
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gaugan.augment import PRESETS, Augmentation, augment_pair, preset
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 torch.set_num_threads(1)
 

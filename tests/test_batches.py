@@ -12,7 +12,7 @@ from toys import SIZE, write_pairs
 
 from gaugan.augment import PRESETS
 from gaugan.batches import Batch, BatchSpec, Order, batches, mixed, prefetch, whole_split
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.pairs import Pairs
 
 SPEC = BatchSpec("train", SIZE, 4, seed=3, augmentation=PRESETS["mild"])

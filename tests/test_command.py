@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from jobs import command
 from jobs.command import JobConfig, Stop, TooManyFailuresError
 
@@ -20,7 +20,7 @@ JOB = '''
 """What this job does."""
 import sys, time
 from dataclasses import dataclass
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, run
 
 @dataclass(frozen=True, kw_only=True)

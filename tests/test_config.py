@@ -10,7 +10,8 @@ from typing import Literal
 import pytest
 import yaml
 
-from gaugan.config import UserError, from_plain, parse, replace_path, to_plain, to_yaml
+from gaugan.config import from_plain, parse, replace_path, to_plain, to_yaml
+from gaugan.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from tiny_models import save_spade, save_unet, write_pairs
 
 from gaugan import checkpoint
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.evaluation import EXPLAINED, KINDS
 from jobs import evaluate as job
 from jobs.evaluate_worker import encoder_features, inception_features

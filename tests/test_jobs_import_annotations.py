@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from gaugan import storage
-from gaugan.config import UserError, parse
+from gaugan.config import parse
+from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.pairs import Pairs

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import save_unet, write_portraits
 
 from gaugan import label_plan
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.labelling import OUTCOMES
 from gaugan.pairs import Pairs

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gaugan import checkpoint, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.painter import Painter
 from gaugan.pairs import Pairs
 from jobs import pipeline
@@ -40,7 +40,7 @@ def tiny(output: Path) -> PipelineConfig:
         unet_steps=2,
         judge_steps=2,
         image_size=(32,),
-        encoder_steps=2,
+        encoder_steps=12,
         sweep_trials=1,
         sweep_steps=2,
         gan_steps=2,
@@ -110,7 +110,7 @@ def test_a_stop_in_any_step_ends_the_road_without_a_fuss(tmp_path: Path, monkeyp
     from jobs import label_dataset, pipeline_steps
     from jobs.command import STOP
 
-    road = pipeline.Road(tiny(tmp_path), 9)
+    road = pipeline_steps.Road(tiny(tmp_path), 9)
     monkeypatch.setattr(STOP, "event", type(STOP.event)())
 
     def stopped(config: object) -> dict:

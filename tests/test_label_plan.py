@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_models import make_plan
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.label_plan import Item, by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
 
 ITEMS = [Item(f"{number:03d}.png", 100 + number, "train") for number in range(50)]

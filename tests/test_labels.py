@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gaugan import labels
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import IGNORE, PORTRAIT_CLASSES, ClassTable, LabelMapError, decode_label_map, encode_label_map
 
 TABLE = PORTRAIT_CLASSES

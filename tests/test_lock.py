@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from jobs import lock
 
 

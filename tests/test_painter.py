@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gaugan import checkpoint
-from gaugan.config import UserError, to_plain
+from gaugan.config import to_plain
+from gaugan.errors import UserError
 from gaugan.features import load_features
 from gaugan.labels import ClassTable
 from gaugan.nn import SpectralConv2d

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gaugan import folders, images, labels, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from gaugan.pairs import SPLITS, Pair, Pairs, PairsWriter, encode_shard, provenance, split_by_source
 

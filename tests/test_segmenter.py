@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gaugan import checkpoint
-from gaugan.config import UserError, to_plain
+from gaugan.config import to_plain
+from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.segmenter import Segmenter, fit, fuse_batch_norms, unfit
 from gaugan.unet.networks import VERSIONS, UNet

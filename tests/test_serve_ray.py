@@ -18,7 +18,7 @@ import pytest
 from serve_models import save_generator, save_unet
 
 from gaugan import images, labels
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from serve.client import Client
 from serve.config import ServeConfig

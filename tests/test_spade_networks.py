@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.nn import power_iteration
 from gaugan.spade.discriminator import Discriminator
 from gaugan.spade.encoder import StyleEncoder

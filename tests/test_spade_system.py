@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.spade.build import encode_labels
 from gaugan.spade.config import SpadeConfig, StyleVAEConfig, learning_rate_factor

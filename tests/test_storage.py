@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gaugan import storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 
 AWKWARD = "a folder/ü 100%25 #1?.png"
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from gaugan import checkpoint
-from gaugan.config import UserError, to_plain
+from gaugan.config import to_plain
+from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.spade.config import StyleVAEConfig
 from gaugan.spade.style import StylePrior, encoder_input_size, load_style

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gaugan import checkpoint, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES
 from jobs import tracking
 from jobs.command import JobConfig

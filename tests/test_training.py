@@ -12,7 +12,7 @@ import torch
 from toys import SIZE, TOY, ToySystem, write_pairs
 
 from gaugan import checkpoint, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.systems import SYSTEMS
 from gaugan.training import run_training

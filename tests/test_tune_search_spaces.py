@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from jobs.train_gaugan import TrainGauGAN
 from tune import search_spaces
 from tune.search_spaces import Distribution

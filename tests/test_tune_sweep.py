@@ -11,7 +11,8 @@ import pytest
 import tune_toys
 import yaml
 
-from gaugan.config import UserError, from_plain
+from gaugan.config import from_plain
+from gaugan.errors import UserError
 from jobs.command import TooManyFailuresError
 from jobs.tracking import NullTracker
 from jobs.train_gaugan import TrainGauGAN

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 
 from gaugan import checkpoint
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from gaugan.labels import IGNORE, PORTRAIT_CLASSES, ClassTable
 from gaugan.unet import initial
 from gaugan.unet.networks import VERSIONS, UNet

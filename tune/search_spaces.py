@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 
 from gaugan import storage
-from gaugan.config import UserError, replace_path
+from gaugan.config import replace_path
+from gaugan.errors import UserError
 
 RANGES = ("uniform", "loguniform", "randint")
 KEYS = {**dict.fromkeys(RANGES, {"low", "high"}), "choice": {"values"}}

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import yaml
 
 from gaugan import storage
-from gaugan.config import UserError, from_plain, to_plain
+from gaugan.config import from_plain, to_plain
+from gaugan.errors import UserError
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, checked_output, run, start_ray
 from jobs.tracking import Tracker, open_run
 from jobs.train_gaugan import TrainGauGAN

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaugan import storage
-from gaugan.config import UserError, from_plain, to_plain, to_yaml
+from gaugan.config import from_plain, to_plain, to_yaml
+from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan
 from jobs.train_gaugan import TrainGauGAN
 from tune import search_spaces

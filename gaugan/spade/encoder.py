@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.spade.discriminator import normalised_conv
 
 FINAL_SIDE = 4

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
 from gaugan.spade.modulation import LabelPyramid, Spade, SpadeNorm
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gaugan import checkpoint
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.nn import initialise
 from gaugan.spade.config import SpadeConfig, StyleVAEConfig
 from gaugan.spade.encoder import StyleEncoder

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan import losses, metrics, parallel
-from gaugan.config import UserError
 from gaugan.ema import Ema
+from gaugan.errors import UserError
 from gaugan.labels import IGNORE, ClassTable
 from gaugan.nn import (
     RunningStatistics,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan import losses
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import ClassTable, onehot
 from gaugan.nn import autocast, initialise, make_adam, optimiser_step, power_iteration
 from gaugan.spade.config import StyleVAEConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gaugan.config import UserError, check_numbers
+from gaugan.config import check_numbers
+from gaugan.errors import UserError
 
 
 @dataclass(frozen=True)

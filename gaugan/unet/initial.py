@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models import MobileNet_V2_Weights
 
 from gaugan import checkpoint, storage
-from gaugan.config import UserError
+from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.unet.networks import UNet
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaugan import metrics, nn, parallel
-from gaugan.config import UserError
 from gaugan.ema import Ema
+from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
 from gaugan.unet.config import UNetConfig
