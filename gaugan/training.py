@@ -47,6 +47,8 @@ class Run:
     metrics_step: int = -1
     saved_step: int = -1
     calibrated_step: int = -1
+    stopping: bool = False
+    """Someone waits for the end: nothing but saving."""
     lines: list[str] = field(default_factory=list)
     """The content of metrics.jsonl."""
 
@@ -219,14 +221,14 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
         run.note(step, {**values, "images_per_s": run.progress.rate() * run.plan.batch_size})
 
     def sample(step: int) -> None:
-        if run.is_main and not should_stop():
+        if run.is_main and not run.stopping:
             _calibrate(run, step)
             picture = images.to_uint8(run.system.sample(fixed))
             uri = storage.join(run.plan.output, "samples", f"step_{step:08d}.png")
             storage.write_bytes(uri, images.encode_png(picture))
 
     def evaluate(step: int) -> None:
-        if run.is_main and not should_stop():
+        if run.is_main and not run.stopping:
             _measure(run, step)
         run.note(step, {f"held_out/{name}": value for name, value in run.metrics.items()})
         if run.is_main and _is_best(run):
@@ -235,13 +237,17 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
 
     def save(step: int) -> None:
         if run.is_main:
-            _save(run, step, calibrate=not should_stop())
+            _save(run, step, calibrate=not run.stopping)
         parallel.barrier()
 
     def skipped(step: int) -> bool:
         return _note_skipped(run, step)
 
-    return Hooks(report, sample, evaluate, save, skipped, should_stop)
+    def stop() -> bool:
+        run.stopping = run.stopping or should_stop()
+        return run.stopping
+
+    return Hooks(report, sample, evaluate, save, skipped, stop)
 
 
 def _evaluation_split(run: Run) -> str:

@@ -53,8 +53,6 @@ class JobConfig:
     """Check the inputs, print the resolved config and stop."""
 
     def __post_init__(self) -> None:
-        if not self.output.strip():
-            raise UserError("--output is empty: give a folder, local or s3://bucket/prefix")
         if self.num_workers < 1:
             raise UserError(f"--num-workers {self.num_workers}: must be at least 1")
         if self.cpus_per_worker < 0:
@@ -153,6 +151,8 @@ def command_line() -> str:
 def checked_output(config: Config) -> Config:
     """Makes the paths absolute; inside a submitted job a relative output would vanish with its working directory."""
     output = config.output
+    if not output.strip():
+        raise UserError("--output is empty: give a folder, local or s3://bucket/prefix")
     if in_submitted_job() and storage.is_local(output) and not os.path.isabs(storage.expanded(output)):
         raise UserError(
             f"--output {output}: a relative path would be lost with the job's temporary working directory; "

@@ -92,7 +92,7 @@ def test_a_space_that_means_nothing_is_refused_with_advice(tmp_path: Path, text:
         ("spade.lambda_feet: {distribution: uniform, low: 1, high: 2}", ["spade.lambda_feet", "lambda_feat"]),
         ("spade.gan_mode: {distribution: choice, values: [hinge, big]}", ["spade.gan_mode", "'big'", "'ls'"]),
         ("batch_size: {distribution: uniform, low: 1, high: 2}", ["batch_size", "1.0", "randint"]),
-        ("spade.decay_steps: {distribution: randint, low: 0, high: 2}", ["spade.decay_steps", "0", "at least 1"]),
+        ("spade.decay_steps: {distribution: randint, low: 0, high: 2}", ["spade.decay_steps", "0", "above 0"]),
         ("output: {distribution: choice, values: [a]}", ["output", "set by the sweep"]),
     ],
 )
