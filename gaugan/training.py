@@ -146,6 +146,15 @@ def _parts(run: Run) -> list[tuple[Pairs, BatchSpec]]:
     return [(pairs, _spec(plan, "train", count, plan.augment)) for pairs, count in [(run.pairs, own), *others]]
 
 
+def finished(plan: TrainingPlan) -> dict[str, Any] | None:
+    """run_training's result when the output already holds all the steps, else None."""
+    known = checkpoint.steps(plan.output)
+    if not known or known[-1] < plan.steps:
+        return None
+    print(f"{plan.output}: already at step {known[-1]} of {plan.steps}; nothing to do", flush=True)
+    return _result(plan, Outcome("finished", known[-1]))
+
+
 def check_resume(plan: TrainingPlan) -> None:
     """Raises UserError when the output holds a run of other settings; reads only a meta.json."""
     known = checkpoint.steps(plan.output)

@@ -81,13 +81,16 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     """
     from gaugan.pairs import Pairs
     from gaugan.systems import check_models
-    from gaugan.training import check_resume
+    from gaugan.training import check_resume, finished
 
     plan = job.plan(system, config)
     check_models(config, Pairs.open(plan.data).classes)
     check_resume(plan)
     if job.dry_run:
         return {"status": "dry-run"}
+    done = finished(plan)
+    if done is not None:
+        return done
     check_room(plan.output, 2 * 2**30 if plan.image_size[0] >= 256 else 512 * 2**20, "checkpoints")
     begin(job)
     tracker = open_run(job.tracking, job.output, system, job)
