@@ -79,7 +79,10 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
 
 
 def check_models(config: Any, classes: ClassTable) -> None:
-    """Raises UserError when a model that a config names is missing, of another kind, or of another class table."""
+    """Raises UserError when a model that a config names is missing, of another kind, or of another class table.
+
+    A style encoder to be used frozen is also refused when it has collapsed; its active units are printed.
+    """
     from gaugan import checkpoint
     from gaugan.errors import UserError
 
@@ -97,6 +100,18 @@ def check_models(config: Any, classes: ClassTable) -> None:
             raise UserError(f"--{flag} {uri}: a checkpoint of system {meta['system']!r}; needed is one of {system!r}")
         if flag in ("judge", "initial") and meta["classes_hash"] != classes.hash:
             raise UserError(f"--{flag} {uri}: class table {meta['classes_hash']}, the data has {classes.hash}")
+        if flag == "encoder" and config.style == "frozen_encoder":
+            _check_encoder(config)
+
+
+def _check_encoder(config: SpadeConfig) -> None:
+    """The gate before a generator is trained on a frozen encoder: it must fit and must not have collapsed."""
+    from gaugan.spade.style import load_style, style_for
+
+    style = load_style(config.encoder)
+    style_for(config, (1, 1), style)
+    prior = style.prior
+    print(f"style encoder {config.encoder}: {prior.active_units()} of {len(prior.mean)} units active", flush=True)
 
 
 NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": "unet"}

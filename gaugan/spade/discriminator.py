@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
+from gaugan.sync_norm import SyncBatchNorm2d
 
 NORMS = ("none", "batch", "sync_batch", "instance")
 
@@ -25,15 +26,24 @@ def normalised_conv(
 
     With a normalisation: Sequential(convolution without bias, normalisation); with "none": the convolution alone.
     """
+    spectral, kind = parse_norm(norm)
+    conv_class = SpectralConv2d if spectral else nn.Conv2d
+    conv = conv_class(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=kind == "none")
+    return normalised(conv, out_channels, kind)
+
+
+def parse_norm(norm: str) -> tuple[bool, str]:
+    """(with spectral norm, one of NORMS). Raises UserError for other texts."""
     kind = norm.removeprefix("spectral") or "none"
     if kind not in NORMS:
         raise UserError(f"norm {norm!r}: expected [spectral] followed by one of {', '.join(NORMS)}")
-    conv_class = SpectralConv2d if norm.startswith("spectral") else nn.Conv2d
-    conv = conv_class(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=kind == "none")
-    if kind == "none":
-        return conv
-    layer = nn.InstanceNorm2d(out_channels) if kind == "instance" else nn.BatchNorm2d(out_channels)
-    return nn.Sequential(conv, layer)
+    return norm.startswith("spectral"), kind
+
+
+def normalised(conv: nn.Module, channels: int, kind: str) -> nn.Module:
+    """The convolution followed by its normalisation; the convolution alone for "none"."""
+    layers = {"batch": nn.BatchNorm2d, "sync_batch": SyncBatchNorm2d, "instance": nn.InstanceNorm2d}
+    return conv if kind == "none" else nn.Sequential(conv, layers[kind](channels))
 
 
 class PatchDiscriminator(nn.Module):
