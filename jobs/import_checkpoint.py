@@ -110,7 +110,9 @@ def find_files(config: Config) -> dict[str, str]:
     return {"G": first, **{kind: uri for kind, uri in others.items() if storage.exists(uri)}}
 
 
-def _summary(uris: dict[str, str], networks: dict[str, Any], num_classes: int, spade: Any, size: tuple[int, int]) -> str:
+def _summary(
+    uris: dict[str, str], networks: dict[str, Any], num_classes: int, spade: Any, size: tuple[int, int]
+) -> str:
     counts = {name: sum(value.numel() for value in state.values()) for name, state in networks.items()}
     kept = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if name != "style")
     norm = spade.generator_norm if spade.generator == "spade" else spade.resnet_norm
