@@ -2,10 +2,10 @@
 
     python benchmarks/normalisation_at_test_time.py --model RUN --input PAIRS --judge UNET_RUN --batch-size 4
 
-Paints the held-out label maps, each in the style of its own picture, with one checkpoint in six ways: the generator in
-training and the averaged one, each with the statistics of the batch (a preview), with the running ones of training (what
-the published code does at test time) and with re-estimated ones (what ours are stored with). Prints a table and one
-JSON line last: consistency (mIoU of the judge's labels), l1 to the real picture, and mean distance from the preview.
+Paints the held-out label maps, each in the style of its own picture, with one checkpoint in several ways: the generator
+in training and the averaged one, each with the statistics of the batch (a preview), with the running ones of training
+(what the published code does at test time) and with re-estimated ones (what ours are stored with). Prints a table and
+one JSON line last: consistency (mIoU of the judge's labels), l1 to the real picture, mean distance from the preview.
 """
 
 from __future__ import annotations
@@ -145,10 +145,9 @@ def measure(
     figures = {}
     for name, pictures in painted.items():
         preview = painted[name.partition(",")[0] + ", batch statistics"]
-        counts = sum(
-            metrics.confusion(batch["label_map"].numpy(), judge(picture).numpy(), classes.num_classes)
-            for picture, batch in zip(pictures, batches, strict=True)
-        )
+        label_map = torch.cat([batch["label_map"] for batch in batches]).numpy()
+        seen = torch.cat([judge(picture) for picture in pictures]).numpy()
+        counts = metrics.confusion(label_map, seen, classes.num_classes)
         real = torch.cat([batch["image"] for batch in batches])
         figures[name] = {
             "consistency": metrics.label_scores(counts, classes.names)["miou"],

@@ -1,4 +1,4 @@
-"""Every configuration trains, saves and resumes bit for bit; gradients reach everything; G and D leave each other alone."""
+"""Every configuration trains, saves and resumes bit for bit; gradients reach everything; G and D keep apart."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_generator_sizes_are_the_published_ones(label_channels, image_size, upsa
 
 
 def billions(network: nn.Module, *inputs: Tensor | None) -> tuple[float, float]:
-    """Multiply-adds of a pass, and the share of them in SPADE's modulations. On the meta device: nothing is computed."""
+    """Multiply-adds of a pass, and the share of them in SPADE's modulations; networks live on the meta device."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*inputs)
     total = counter.get_total_flops()
