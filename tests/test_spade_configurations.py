@@ -240,3 +240,34 @@ def test_instance_edges_mark_both_sides_of_a_border_and_not_the_rim() -> None:
     assert edges[0, 2].tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
     with_ignored = encode_labels(torch.full((1, 3, 4), 255), 2, dontcare=True, instance_map=instances)
     assert with_ignored[0, :, 0, 1].tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["labels", "joint encoder", "frozen encoder", "pix2pixhd"])
+def test_a_training_begins_with_the_weights_of_another_run(name: str, tmp_path: Path) -> None:
+    first, size = make_system(name)
+    run_steps(first, size, range(2))
+    state = first.state_dict()
+    meta = {"system": "spade", "config": to_plain(first.config), "image_size": size, "step": 2, "classes": CLASSES}
+    uri = checkpoint.save(str(tmp_path / "run"), state=state, **meta)  # type: ignore[arg-type]
+    second, _ = make_system(name, initial=uri)
+    for network, values in state["networks"].items():
+        assert all(torch.equal(v, second.networks[network].state_dict()[key]) for key, v in values.items()), network
+    run_steps(second, size, range(1))
+
+    imported = {kind: value for kind, value in state["networks"].items() if kind != "G"}
+    uri = checkpoint.save(str(tmp_path / "imported"), state={"networks": imported}, **meta)  # type: ignore[arg-type]
+    third, _ = make_system(name, initial=uri)
+    assert all(torch.equal(v, third.G.state_dict()[key]) for key, v in imported["G_ema"].items())
+
+
+def test_first_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    first, size = make_system("labels")
+    uri = checkpoint.save(
+        str(tmp_path / "run"), state=first.state_dict(), system="spade", config=to_plain(first.config), step=0,
+        image_size=size, classes=CLASSES,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="network G: .* tensors do not fit"):
+        make_system("labels", initial=uri, ngf=8)
+    other = ClassTable(("a", "b", "d"), CLASSES.colours)
+    with pytest.raises(UserError, match="the data has"):
+        SpadeSystem(replace(TINY, initial=uri), classes=other, image_size=size, device=torch.device("cpu"))
