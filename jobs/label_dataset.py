@@ -31,7 +31,6 @@ from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
 from jobs.tracking import Tracker, open_run, resolve_model
 
-LINE_EVERY_S = 5.0
 MERGES_AT_ONCE = 4
 LABEL_MAP_BYTES = 8 * 1024
 
@@ -223,7 +222,7 @@ def _label(job: Job) -> None:
 
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
         _merge(job, shard)
-    progress, last = Progress(job.plan.num_inputs, done, unit="picture"), time.monotonic()
+    progress = Progress(job.plan.num_inputs, done, unit="picture")
     if work:
         pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
         print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
@@ -231,9 +230,7 @@ def _label(job: Job) -> None:
             if row is not None:
                 done += _account(job, row)
             _collect(job, MERGES_AT_ONCE)
-            if time.monotonic() - last >= LINE_EVERY_S:
-                last = time.monotonic()
-                print(progress.line(done, _tallies(job.tally)), flush=True)
+            progress.tell(done, _tallies(job.tally))
     _collect(job, 0)
 
 
