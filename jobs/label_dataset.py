@@ -53,6 +53,10 @@ class Config(JobConfig):
     """Pictures per unit of work."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
+    mirror: bool = False
+    """Average with the answer for the mirrored picture: better labels for twice the time."""
+    remove_specks: bool = False
+    """Let components under 0.02 % of the picture take the class around them; provenance keeps how many there were."""
     held_out: float = 0.05
     """Share of the pictures kept for measuring."""
     min_confidence: float = 0.8
@@ -174,6 +178,8 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         seed=config.seed,
         device="cuda" if config.use_gpu else "cpu",
         precision=config.precision,
+        mirror=config.mirror,
+        remove_specks=config.remove_specks,
         recursive=config.recursive,
         limit=config.limit,
         num_inputs=len(items),
