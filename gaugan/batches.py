@@ -19,9 +19,12 @@ from gaugan.augment import Augmentation, augment_pair
 from gaugan.errors import UserError
 from gaugan.images import fit_pair, to_tensor
 from gaugan.pairs import DecodedPair, Pairs
+from gaugan.regions import RegionAugmentation, lends_background, lone_background, recolour_regions, set_before
 
 Batch = dict[str, torch.Tensor]
 WINDOW_GROUPS = 16
+BACKGROUND = "background"
+"""The class that lies behind everything, where a class table has one of this name."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class BatchSpec:
     """Over all ranks."""
     seed: int = 0
     augmentation: Augmentation | None = None
+    regions: RegionAugmentation | None = None
     cache_mb: int = 1024
     """Resized pictures are kept in memory up to this much."""
 
@@ -110,11 +114,28 @@ def mixed(parts: list[tuple[Pairs, BatchSpec]], start_step: int = 0, rank: int =
 
 def _augmented(reader: _Reader, order: Order, spec: BatchSpec, step: int, place: int) -> DecodedPair:
     pair = reader.read(order.row(step * spec.batch_size + place))
-    if spec.augmentation is None:
-        return pair
-    rng = np.random.default_rng([spec.seed, step, place, 7])
-    image, label_map = augment_pair(pair.image, pair.label_map, spec.augmentation, rng)
+    image, label_map = pair.image, pair.label_map
+    if spec.regions is not None:
+        image = _with_new_regions(reader, pair, spec.regions, np.random.default_rng([spec.seed, step, place, 8]))
+    if spec.augmentation is not None:
+        rng = np.random.default_rng([spec.seed, step, place, 7])
+        image, label_map = augment_pair(image, label_map, spec.augmentation, rng)
     return DecodedPair(pair.id, image, label_map, pair.confidence)
+
+
+def _with_new_regions(
+    reader: _Reader, pair: DecodedPair, regions: RegionAugmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """The picture before the background of another row of the split, and with other colours in some classes."""
+    image, classes = pair.image, reader.pairs.classes
+    background = classes.ids.get(BACKGROUND)
+    other = rng.integers(reader.pairs.num(reader.spec.split))
+    if rng.random() < regions.background and background is not None:
+        lender = reader.read(int(other))
+        if lends_background(lender.label_map, background):
+            behind = lone_background(lender.image, lender.label_map, background)
+            image = set_before(image, pair.label_map, behind, background, rng)
+    return recolour_regions(image, pair.label_map, classes.any_colour_ids, regions.recolour, rng)
 
 
 def _collate(rows: list[DecodedPair]) -> Batch:
