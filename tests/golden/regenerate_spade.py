@@ -109,7 +109,7 @@ def generators(networks: Any) -> dict[str, Any]:
             trained = network.train()(labels, z)  # moves running statistics, u and v
             after = network.eval()(labels, z)
         passes = {"eval": first, "train": trained, "eval_after": after}
-        found[name] = {"num_keys": len(network.state_dict()), **{key: cases.probe(x) for key, x in passes.items()}}
+        found[name] = {"keys": cases.key_digest(network), **{key: cases.probe(x) for key, x in passes.items()}}
     return found
 
 
@@ -121,7 +121,8 @@ def discriminators(networks: Any) -> dict[str, Any]:
         size = (64, 96)
         with torch.no_grad():
             outputs = network(torch.cat([semantics(networks, size, seed), cases.pictures(size, seed)], dim=1))
-        found[name] = [[cases.probe(x, 5) for x in scale] for scale in outputs]
+        features = [[cases.probe(x, 5) for x in scale] for scale in outputs]
+        found[name] = {"keys": cases.key_digest(network), "features": features}
     return found
 
 
@@ -131,7 +132,7 @@ def encoders(networks: Any) -> dict[str, Any]:
         network = filled(networks.ConvEncoder(options(ngf=case["nef"], norm_E=case["norm"])), seed).eval()
         with torch.no_grad():
             mu, logvar = network(cases.pictures((96, 160), seed))
-        found[name] = {"mu": cases.probe(mu), "logvar": cases.probe(logvar)}
+        found[name] = {"keys": cases.key_digest(network), "mu": cases.probe(mu), "logvar": cases.probe(logvar)}
     return found
 
 

@@ -5,6 +5,7 @@ Weights come from numpy's PCG64 in the order of their names, so they depend on n
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,13 @@ def style_vectors(z_dim: int, seed: int) -> Tensor:
 def style_noise(z_dim: int, draw: int) -> Tensor:
     """The epsilon of the n-th drawing of a style in a training."""
     return torch.tensor(np.random.default_rng([draw, 5]).standard_normal((BATCH, z_dim)), dtype=torch.float32)
+
+
+def key_digest(network: torch.nn.Module) -> str:
+    """The names and shapes of a state dict in 16 hex digits; counts of batches aside, as old files have none."""
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    text = "\n".join(f"{name} {tuple(state[name].shape)}" for name in sorted(state))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def probe(tensor: Tensor, count: int = 12) -> dict[str, Any]:
