@@ -2,6 +2,7 @@
 
     load_features("vgg19")             torchvision's VGG19, weights in torch's cache or at $GAUGAN_VGG19
     load_features("vgg19:URI")         the same with the weights at URI (.pth state dict)
+    load_features("vgg19-imagenet")    the same network on ImageNet-normalised pictures; also with :URI
     load_features("unet:URI")          the down path of a U-Net trained here: needs nothing from outside
     load_features("none")              None
 
@@ -27,7 +28,12 @@ VGG19_SLICES = ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30))
 """Layers [start, stop) of torchvision's VGG19 `features`: each slice ends after relu1_1, relu2_1, .. relu5_1."""
 VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 UNET_WEIGHTS = (1 / 5,) * 5
-CHOICES = "vgg19, vgg19:URI (its weights file), unet:URI (a U-Net checkpoint of ours), or none"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1], as torchvision's weights expect it."""
+CHOICES = (
+    "vgg19 or vgg19:URI (its weights file), vgg19-imagenet or vgg19-imagenet:URI (the same on normalised pictures), "
+    "unet:URI (a U-Net checkpoint of ours), or none"
+)
 
 
 class Stages(nn.Sequential):
@@ -42,11 +48,27 @@ class Stages(nn.Sequential):
         return outputs
 
 
+class ImageNetInput(nn.Module):
+    """Pictures in [-1, 1] -> with the mean and spread that ImageNet networks were trained on."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) -> the same shape."""
+        return ((image + 1.0) / 2.0 - self.mean) / self.std
+
+
 class Features(nn.Module):
     """A network that returns several feature maps, in evaluation mode, its weights without gradients.
 
-    Takes pictures (N, 3, H, W) in [-1, 1]. VGG19 gets them as they are, without ImageNet normalisation, as in the
-    published SPADE code.
+    Takes pictures (N, 3, H, W) in [-1, 1]. "vgg19" gets them as they are, as in the published SPADE code;
+    "vgg19-imagenet" normalised, as in imaginaire and others. The two give losses of different size.
     """
 
     def __init__(self, name: str, network: nn.Module, weights: Sequence[float], digest: str) -> None:
@@ -73,8 +95,8 @@ def load_features(spec: str, device: torch.device | str = "cpu") -> Features | N
     kind, _, uri = spec.partition(":")
     if spec == "none":
         return None
-    if kind == "vgg19":
-        features = _vgg19(uri or _find_vgg19())
+    if kind in ("vgg19", "vgg19-imagenet"):
+        features = _vgg19(kind, uri or _find_vgg19())
     elif kind == "unet" and uri:
         features = _unet(uri)
     else:
@@ -95,14 +117,14 @@ def _find_vgg19() -> str:
     )
 
 
-def _vgg19(uri: str) -> Features:
+def _vgg19(name: str, uri: str) -> Features:
     from torchvision.models import vgg19
 
     try:
         data = storage.read_bytes(uri)
     except OSError as error:
         raise UserError(
-            f"features vgg19:{uri}: the weights can't be read ({error}); choose one of: {CHOICES}"
+            f"features {name}:{uri}: the weights can't be read ({error}); choose one of: {CHOICES}"
         ) from error
     state: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     with torch.device("meta"):
@@ -111,12 +133,15 @@ def _vgg19(uri: str) -> Features:
     try:
         layers.load_state_dict({name: wanted[name] for name in layers.state_dict()}, assign=True)
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"features vgg19:{uri}: not a state dict of torchvision's VGG19 ({error})") from error
+        raise UserError(f"features {name}:{uri}: not a state dict of torchvision's VGG19 ({error})") from error
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # a stage's output is used after the next stage has run
     stages = [layers[start:stop] for start, stop in VGG19_SLICES]
-    return Features("vgg19", Stages(*stages), VGG19_WEIGHTS, hashlib.sha256(data).hexdigest()[:16])
+    network: nn.Module = Stages(*stages)
+    if name == "vgg19-imagenet":
+        network = nn.Sequential(ImageNetInput(), network)
+    return Features(name, network, VGG19_WEIGHTS, hashlib.sha256(data).hexdigest()[:16])
 
 
 def _unet(uri: str) -> Features:

@@ -115,20 +115,20 @@ class Meter:
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, metrics: dict[str, torch.Tensor], skipped: bool) -> None:
         """Adds one step; a skipped step counts only in "skipped"."""
         for name, value in metrics.items():
             if not skipped or name == "skipped":
                 self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
-        self._count += not skipped
+                self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means ("skipped": the number), and starts anew."""
+        """The means over the steps that had the metric ("skipped": the number), and starts anew."""
         values = {
-            name: float(total) if name == "skipped" else float(total) / max(self._count, 1)
+            name: float(total) if name == "skipped" else float(total) / self._counts[name]
             for name, total in self._sums.items()
         }
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, {}
         return values

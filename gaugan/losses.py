@@ -68,13 +68,15 @@ def _l1(fake: Tensor, real: Tensor) -> Tensor:
     return F.l1_loss(fake.float(), real.detach().float())
 
 
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) of (N, Z) tensors: sum over Z, **mean over pictures** (Kingma & Welling 2014).
+def kl_divergence(mu: Tensor, logvar: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) of (N, Z) tensors: sum over Z, then over pictures (Kingma & Welling 2014).
 
-    The published SPADE code also sums over the pictures of one GPU: its weight 0.05 at 4 pictures per GPU is 0.2 here.
+    "mean" over pictures doesn't change with the batch size. "sum" is what the published SPADE code takes over the
+    pictures of one GPU: its weight 0.05 at 4 pictures per GPU is a weight of 0.2 on the mean.
     """
     mu, logvar = mu.float(), logvar.float()
-    return -0.5 * (1.0 + logvar - mu.square() - logvar.exp()).sum(dim=1).mean()
+    per_picture = -0.5 * (1.0 + logvar - mu.square() - logvar.exp()).sum(dim=1)
+    return per_picture.mean() if reduction == "mean" else per_picture.sum()
 
 
 def sample_gaussian(mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:

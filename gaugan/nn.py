@@ -46,16 +46,24 @@ class SpectralConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
-        self.weight_orig = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight_orig = nn.Parameter(self._empty_weight(out_channels, in_channels, kernel_size))
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_channels)) if bias else None)
         self.register_buffer("weight_u", F.normalize(torch.randn(out_channels), dim=0))
         self.register_buffer("weight_v", F.normalize(torch.randn(in_channels * kernel_size**2), dim=0))
         nn.init.kaiming_uniform_(self.weight_orig, a=math.sqrt(5))  # the default of nn.Conv2d
 
+    @staticmethod
+    def _empty_weight(out_channels: int, in_channels: int, kernel_size: int) -> Tensor:
+        return torch.empty(out_channels, in_channels, kernel_size, kernel_size)
+
+    def matrix(self) -> Tensor:
+        """The weight as the matrix whose singular value is meant: (out, in * k * k)."""
+        return self.weight_orig.flatten(1)
+
     @torch.no_grad()
     def power_iteration(self, steps: int = 1) -> None:
         """Brings u and v closer to the singular vectors of the largest singular value (algorithm 1 of the paper)."""
-        matrix = self.weight_orig.flatten(1)  # (out, in * k * k)
+        matrix = self.matrix()
         for _ in range(steps):
             self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=1e-12))
             self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=1e-12))
@@ -63,12 +71,54 @@ class SpectralConv2d(nn.Module):
     def weight(self) -> Tensor:
         """W / sigma, float32; gradients flow through both."""
         with torch.autocast("cuda" if self.weight_orig.is_cuda else "cpu", enabled=False):
-            sigma = torch.dot(self.weight_u, torch.mv(self.weight_orig.flatten(1), self.weight_v))
+            sigma = torch.dot(self.weight_u, torch.mv(self.matrix(), self.weight_v))
             return self.weight_orig / sigma
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H', W')."""
         return F.conv2d(x, self.weight(), self.bias, self.stride, self.padding)
+
+    def plain(self) -> nn.Module:
+        """The plain layer that computes the same, without gradients."""
+        out_channels, in_channels, size, _ = self.weight_orig.shape
+        conv = nn.Conv2d(in_channels, out_channels, size, stride=self.stride, padding=self.padding, device="meta")
+        return self._fill(conv)
+
+    def _fill(self, layer: nn.Module) -> nn.Module:
+        layer.weight = nn.Parameter(self.weight().detach(), requires_grad=False)
+        layer.register_parameter("bias", self.bias)  # type: ignore[arg-type]
+        return layer
+
+
+class SpectralConvTranspose2d(SpectralConv2d):
+    """The same for a transposed convolution that doubles the size: kernel 3, stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1, bias=bias)
+
+    @staticmethod
+    def _empty_weight(out_channels: int, in_channels: int, kernel_size: int) -> Tensor:
+        return torch.empty(in_channels, out_channels, kernel_size, kernel_size)
+
+    def matrix(self) -> Tensor:
+        """As torch's hook lays it out: (out, in * k * k)."""
+        return self.weight_orig.transpose(0, 1).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, 2 H, 2 W)."""
+        return F.conv_transpose2d(x, self.weight(), self.bias, self.stride, self.padding, output_padding=1)
+
+    def plain(self) -> nn.Module:
+        """The plain layer that computes the same, without gradients."""
+        in_channels, out_channels, _, _ = self.weight_orig.shape
+        return self._fill(doubling_conv(in_channels, out_channels, device="meta"))
+
+
+def doubling_conv(in_channels: int, out_channels: int, bias: bool = True, device: str | None = None) -> nn.Module:
+    """The transposed convolution of SpectralConvTranspose2d without spectral norm."""
+    return nn.ConvTranspose2d(
+        in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=bias, device=device
+    )
 
 
 def power_iteration(network: nn.Module, steps: int = 1) -> None:
@@ -79,25 +129,12 @@ def power_iteration(network: nn.Module, steps: int = 1) -> None:
 
 
 def fold_spectral_norm(network: nn.Module) -> nn.Module:
-    """Replaces every SpectralConv2d by the plain convolution that computes the same, in place; for evaluation only."""
+    """Replaces every spectral-norm layer by the plain one that computes the same, in place; for evaluation only."""
     for name, child in network.named_children():
-        if not isinstance(child, SpectralConv2d):
+        if isinstance(child, SpectralConv2d):
+            setattr(network, name, child.plain())
+        else:
             fold_spectral_norm(child)
-            continue
-        weight = child.weight().detach()
-        out_channels, in_channels, kernel_size, _ = weight.shape
-        conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=child.stride,
-            padding=child.padding,
-            bias=child.bias is not None,
-            device=weight.device,
-        )
-        conv.weight = nn.Parameter(weight, requires_grad=False)
-        conv.bias = child.bias
-        setattr(network, name, conv)
     return network
 
 
@@ -108,10 +145,13 @@ def initialise(network: nn.Module, rule: InitRule = "reference", gain: float = 0
     the published SPADE code does on a GPU, where its init no longer reaches the spectral-norm weights. The other rules
     write every layer. The scale of a spectral-norm weight doesn't change its output, but it sets how far one Adam step
     turns it: a smaller weight learns faster. u and v get WARM_UP_STEPS power steps (the published code starts from
-    random ones, whose sigma is far too small for the first steps).
+    random ones, whose sigma is far too small for the first steps). Learned scales of normalisation layers are drawn
+    around 1. "none" leaves everything, biases too, as PyTorch draws it.
     """
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and rule != "none":
+            nn.init.normal_(module.weight, 1.0, gain)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             _draw(module.weight, "xavier" if rule == "reference" else rule, gain)
         elif isinstance(module, SpectralConv2d):
             if rule not in ("reference", "none"):

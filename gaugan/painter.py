@@ -35,11 +35,13 @@ class Painter:
         image_size: tuple[int, int],
         checkpoint_hash: str,
         dontcare: bool = False,
+        instance_edges: bool = False,
         precision: Precision = "fp32",
         device: torch.device | str = "cpu",
     ) -> None:
         self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
-        self.precision, self.device, self._dontcare = precision, torch.device(device), dontcare
+        self.precision, self.device = precision, torch.device(device)
+        self._dontcare, self._instance_edges = dontcare, instance_edges
         generator = fold_spectral_norm(generator.to(self.device)).eval().requires_grad_(False)
         self._generator = generator.to(memory_format=torch.channels_last)
         self._style = None if style is None else style.to(self.device)
@@ -62,6 +64,7 @@ class Painter:
             image_size=loaded.image_size,
             checkpoint_hash=loaded.hash,
             dontcare=config.dontcare_channel,
+            instance_edges=config.instance_edges,
             precision=precision,
             device=device,
         )
@@ -78,15 +81,17 @@ class Painter:
         styles: Sequence[np.ndarray] | None = None,
         styles2: Sequence[np.ndarray] | None = None,
         blend: float = 0.5,
+        instance_maps: np.ndarray | None = None,
     ) -> np.ndarray:
         """uint8 (N, h, w) of ids, of any size -> uint8 (N, H, W, 3) of the generator's size.
 
         The style of picture i: that of the picture `styles[i]` (uint8 (h, w, 3)), blended with `styles2[i]` by `blend`
         (0 = the first, 1 = the second); without pictures a random one from `seeds[i]` (default 0, 1, ..). Each picture
-        depends on its own inputs only, not on the rest of the batch.
+        depends on its own inputs only, not on the rest of the batch. `instance_maps` as in `paint_z`.
         """
         count = len(label_maps)
-        for name, values in (("seeds", seeds), ("styles", styles), ("styles2", styles2)):
+        given = {"seeds": seeds, "styles": styles, "styles2": styles2, "instance_maps": instance_maps}
+        for name, values in given.items():
             if values is not None and len(values) != count:
                 raise UserError(f"{name}: {len(values)} given for {count} label maps; give one for each")
         if self._style is None:
@@ -97,21 +102,35 @@ class Painter:
                 z = blend_styles(z, self.encode_style(styles2)[0], blend)
         else:
             z = self._style.prior.sample(list(range(count) if seeds is None else seeds))
-        return self.paint_z(label_maps, z)
+        return self.paint_z(label_maps, z, instance_maps)
 
     @torch.no_grad()
-    def paint_z(self, label_maps: np.ndarray, z: Tensor | None) -> np.ndarray:
-        """As `paint`, with the style vectors (N, Z) given."""
+    def paint_z(self, label_maps: np.ndarray, z: Tensor | None, instance_maps: np.ndarray | None = None) -> np.ndarray:
+        """As `paint`, with the style vectors (N, Z) given.
+
+        A generator that was trained with instance edges takes them from `instance_maps`, integers (N, h, w); without,
+        from the label maps: a painted map has no instances, so its borders are those between classes.
+        """
         for number, label_map in enumerate(label_maps):
             check_ids(label_map, self.classes, f"label map {number}")
         ids = np.stack([resize_label_map(label_map, self.image_size) for label_map in label_maps])
+        label_map = torch.from_numpy(ids.astype(np.int64)).to(self.device)
         labels = encode_labels(
-            torch.from_numpy(ids.astype(np.int64)).to(self.device), self.classes.num_classes, dontcare=self._dontcare
+            label_map,
+            self.classes.num_classes,
+            dontcare=self._dontcare,
+            instance_map=self._instances(instance_maps, label_map) if self._instance_edges else None,
         )
         labels = labels.to(memory_format=torch.channels_last)
         with autocast(self.precision, self.device):
             painted = self._generator(labels, None if z is None else z.to(self.device))
         return to_uint8(painted)
+
+    def _instances(self, instance_maps: np.ndarray | None, label_map: Tensor) -> Tensor:
+        if instance_maps is None:
+            return label_map
+        resized = [resize_label_map(instances.astype(np.int32), self.image_size) for instances in instance_maps]
+        return torch.from_numpy(np.stack(resized).astype(np.int64)).to(self.device)
 
     @torch.no_grad()
     def encode_style(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,10 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
 
 
 def check_models(config: Any, classes: ClassTable) -> None:
-    """Raises UserError when a model that a config names is missing, of another kind, or of another class table."""
+    """Raises UserError when a model that a config names is missing, of another kind, or of another class table.
+
+    A style encoder to be used frozen is also refused when it has collapsed; its active units are printed.
+    """
     from gaugan import checkpoint
     from gaugan.errors import UserError
 
@@ -88,7 +91,8 @@ def check_models(config: Any, classes: ClassTable) -> None:
             "--style frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none"
         )
     kind, _, features = getattr(config, "features", "").partition(":")
-    named = [(name, getattr(config, name, ""), system) for name, system in NEEDED.items()]
+    own = next(name for name, entry in SYSTEMS.items() if isinstance(config, entry.config))
+    named = [(name, getattr(config, name, ""), system or own) for name, system in NEEDED.items()]
     for flag, uri, system in [*named, ("features", features if kind == "unet" else "", "unet")]:
         if not uri:
             continue
@@ -97,10 +101,22 @@ def check_models(config: Any, classes: ClassTable) -> None:
             raise UserError(f"--{flag} {uri}: a checkpoint of system {meta['system']!r}; needed is one of {system!r}")
         if flag in ("judge", "initial") and meta["classes_hash"] != classes.hash:
             raise UserError(f"--{flag} {uri}: class table {meta['classes_hash']}, the data has {classes.hash}")
+        if flag == "encoder" and config.style == "frozen_encoder":
+            _check_encoder(config)
 
 
-NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": "unet"}
-"""Fields of configs that name a model -> the system that it must be of."""
+def _check_encoder(config: SpadeConfig) -> None:
+    """The gate before a generator is trained on a frozen encoder: it must fit and must not have collapsed."""
+    from gaugan.spade.style import load_style, style_for
+
+    style = load_style(config.encoder)
+    style_for(config, (1, 1), style)
+    prior = style.prior
+    print(f"style encoder {config.encoder}: {prior.active_units()} of {len(prior.mean)} units active", flush=True)
+
+
+NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": ""}
+"""Fields of configs that name a model -> the system that it must be of; "" = the one that is being trained."""
 SYSTEMS: dict[str, SystemEntry] = {
     "unet": SystemEntry(UNetConfig, build_unet, best_metric="miou"),
     "style_vae": SystemEntry(StyleVAEConfig, build_style_vae, best_metric="reconstruction_psnr"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gaugan.config import check_numbers
+from gaugan.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -49,21 +50,38 @@ class SpadeConfig:
     """Where z comes from: a style encoder trained before, one trained together with the generator, or no z at all."""
     encoder: str = ""
     """URI of the style_vae run or checkpoint, for style=frozen_encoder."""
+    initial: str = ""
+    """URI of a spade run or of imported weights (jobs/import_checkpoint.py) to begin with; empty = from chance."""
     features: str = "none"
-    """Perceptual features: vgg19, vgg19:URI of its weights, unet:URI of a U-Net checkpoint, or none."""
+    """Perceptual features: vgg19[:URI of its weights] on pictures in [-1, 1] as published, vgg19-imagenet[:URI] on
+    normalised ones, unet:URI of a U-Net checkpoint, or none."""
     judge: str = ""
     """URI of a U-Net that labels painted pictures during evaluation; empty = no consistency figures."""
 
+    generator: Literal["spade", "pix2pixhd"] = "spade"
+    """spade, or pix2pixhd: the generator of Wang et al. 2018 as a baseline; it has no style (--style none)."""
     ngf: int = 64
-    """Channels of the generator's last block."""
+    """Channels of the generator's last block (pix2pixhd: of its first layer)."""
     upsampling: Literal["normal", "more", "most"] = "normal"
     """5, 6 or 7 doublings from the first feature map to the picture."""
     spade_hidden: int = 128
     """Width of the hidden layer of each SPADE modulation; smaller is faster."""
     generator_norm: str = "spectralspadesyncbatch3x3"
     """[spectral]spade(syncbatch|batch|instance)KxK."""
+    resnet_norm: str = "spectralinstance"
+    """pix2pixhd: [spectral](none|batch|sync_batch|instance); spectralinstance makes it the paper's pix2pixHD++."""
+    resnet_downsamplings: int = 4
+    """pix2pixhd: halvings of the label map, and doublings back."""
+    resnet_blocks: int = 9
+    """pix2pixhd: residual blocks in between."""
+    resnet_kernel_size: int = 3
+    """pix2pixhd: kernel of the residual blocks, odd."""
+    resnet_initial_kernel_size: int = 7
+    """pix2pixhd: kernel of the first layer, odd."""
     dontcare_channel: bool = False
     """Ignored pixels (255) become one more class; otherwise they belong to no class."""
+    instance_edges: bool = False
+    """One more label channel: 1 at both sides of every border between instances; the data must have instance maps."""
     ndf: int = 64
     """Channels of the discriminator's first layer."""
     num_discriminators: int = 2
@@ -89,8 +107,9 @@ class SpadeConfig:
     """Weight of the discriminator's feature matching; 0 = off."""
     lambda_perceptual: float = 10.0
     """Weight of the perceptual distance; used when features are given."""
-    lambda_kld: float = 0.2
-    """Weight of the KL divergence per picture, for joint_vae (0.2 = the published 0.05 summed over 4 pictures)."""
+    lambda_kld: float | None = None
+    """Weight of the KL divergence for joint_vae: of its mean over pictures, unset = 0.2; with mode=faithful of its sum
+    over a worker's pictures, unset = the published 0.05 (the same at the published 4 pictures per GPU)."""
 
     learning_rate: float = 2e-4
     """Base learning rate."""
@@ -104,8 +123,13 @@ class SpadeConfig:
     """Step from which the learning rate falls linearly; unset = never."""
     decay_steps: int = 1
     """Steps that it takes to fall to 0."""
+    decay_every: int = 1
+    """Steps between two changes of the falling rate; the published code changes it once per epoch."""
+    d_steps_per_g: int = 1
+    """The generator is updated at every so-manieth step only, the discriminator at every step."""
     mode: Literal["fast", "faithful"] = "fast"
-    """fast = one pass of each network per step; faithful = the published order with a second generator pass."""
+    """fast = one pass of each network per step; faithful = as published: a second generator pass for the discriminator
+    and so statistics and spectral norm updated twice, KL divergence summed, and the multi-GPU batch norm's own rule."""
     precision: Precision = "auto"
     """bf16 = autocast with losses, statistics and sigma in fp32; auto = bf16 where the device computes in it."""
     ema_half_life: float = 10_000.0
@@ -113,12 +137,36 @@ class SpadeConfig:
 
     def __post_init__(self) -> None:
         sizes = ("ngf", "spade_hidden", "ndf", "num_discriminators", "discriminator_layers", "z_dim", "nef")
-        weights = ("lambda_feat", "lambda_perceptual", "lambda_kld", "beta1", "beta2")
-        check_numbers(self, (*sizes, "learning_rate", "decay_steps", "ema_half_life"), weights)
+        steps = ("decay_steps", "decay_every", "d_steps_per_g")
+        weights = ("lambda_feat", "lambda_perceptual", "beta1", "beta2", "resnet_downsamplings", "resnet_blocks")
+        check_numbers(self, (*sizes, *steps, "learning_rate", "ema_half_life"), weights)
+        if self.lambda_kld is not None and self.lambda_kld < 0:
+            raise UserError(f"--lambda-kld {self.lambda_kld}: must be 0 or more")
+        for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
+            if getattr(self, name) % 2 == 0 or getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be odd")
+        if self.generator == "pix2pixhd" and self.style != "none":
+            raise UserError(f"--generator pix2pixhd takes no style, --style is {self.style}: give --style none")
+
+    @property
+    def kld_weight(self) -> float:
+        """The weight of `kld_reduction` of the KL divergence."""
+        if self.lambda_kld is not None:
+            return self.lambda_kld
+        return 0.05 if self.mode == "faithful" else 0.2
+
+    @property
+    def kld_reduction(self) -> Literal["mean", "sum"]:
+        """Over the pictures of a worker."""
+        return "sum" if self.mode == "faithful" else "mean"
 
 
-def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int) -> float:
-    """1 up to `decay_start`, then linearly down to 0 over `decay_steps`: a function of the step alone."""
+def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int, decay_every: int = 1) -> float:
+    """1 up to `decay_start`, then linearly down to 0 over `decay_steps`: a function of the step alone.
+
+    With `decay_every` it falls in stairs: constant over the first so many steps after `decay_start`, and so on.
+    """
     if decay_start is None or step < decay_start:
         return 1.0
-    return max(0.0, 1.0 - (step - decay_start) / decay_steps)
+    fallen = (step - decay_start) // decay_every * decay_every
+    return max(0.0, 1.0 - fallen / decay_steps)

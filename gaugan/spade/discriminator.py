@@ -7,6 +7,7 @@ names of the published SPADE code (Park et al. 2019, arXiv:1903.07291).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
+from gaugan.sync_norm import shared_batchnorm
 
 NORMS = ("none", "batch", "sync_batch", "instance")
 
@@ -25,15 +27,30 @@ def normalised_conv(
 
     With a normalisation: Sequential(convolution without bias, normalisation); with "none": the convolution alone.
     """
+    spectral, kind = parse_norm(norm)
+    conv_class = SpectralConv2d if spectral else nn.Conv2d
+    conv = conv_class(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=kind == "none")
+    return normalised(conv, out_channels, kind)
+
+
+def parse_norm(norm: str) -> tuple[bool, str]:
+    """(with spectral norm, one of NORMS). Raises UserError for other texts."""
     kind = norm.removeprefix("spectral") or "none"
     if kind not in NORMS:
         raise UserError(f"norm {norm!r}: expected [spectral] followed by one of {', '.join(NORMS)}")
-    conv_class = SpectralConv2d if norm.startswith("spectral") else nn.Conv2d
-    conv = conv_class(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=kind == "none")
+    return norm.startswith("spectral"), kind
+
+
+def normalised(conv: nn.Module, channels: int, kind: str) -> nn.Module:
+    """The convolution followed by its normalisation; the convolution alone for "none"."""
     if kind == "none":
         return conv
-    layer = nn.InstanceNorm2d(out_channels) if kind == "instance" else nn.BatchNorm2d(out_channels)
-    return nn.Sequential(conv, layer)
+    layers: dict[str, Callable[[int], nn.Module]] = {
+        "batch": nn.BatchNorm2d,
+        "sync_batch": shared_batchnorm,
+        "instance": nn.InstanceNorm2d,
+    }
+    return nn.Sequential(conv, layers[kind](channels))
 
 
 class PatchDiscriminator(nn.Module):

@@ -31,7 +31,7 @@ class StyleEncoder(nn.Module):
         num_layers = input_size.bit_length() - FINAL_SIDE.bit_length()
         if num_layers < 1 or input_size != FINAL_SIDE << num_layers:
             raise UserError(f"encoder input size {input_size}: expected a power of two from 8 on, such as 64, 128, 256")
-        self.input_size, self.num_layers = input_size, num_layers
+        self.input_size, self.num_layers, self.nef, self.norm = input_size, num_layers, nef, norm
         channels = [3] + [nef * min(2**number, 8) for number in range(num_layers)]
         for number in range(num_layers):
             conv = normalised_conv(channels[number], channels[number + 1], 3, stride=2, padding=1, norm=norm)
@@ -40,20 +40,25 @@ class StyleEncoder(nn.Module):
         self.fc_var = nn.Linear(channels[-1] * FINAL_SIDE**2, z_dim)
 
     @staticmethod
-    def from_state(state: Mapping[str, Tensor]) -> StyleEncoder:
-        """The encoder that a state dict belongs to, with its weights: all sizes are read off the names and shapes."""
+    def of_sizes(state: Mapping[str, Tensor]) -> StyleEncoder:
+        """An untrained encoder of a state dict's sizes, which are read off its names and shapes."""
         num_layers = len({name.partition(".")[0] for name in state if name.startswith("layer")})
         kind = "none" if not any(name.startswith("layer1.0.") for name in state) else "instance"
         if "layer1.1.running_mean" in state:
-            kind = "batch"
+            kind = "sync_batch"
         spectral = any(name.endswith("weight_orig") for name in state)
         first = next(value for name, value in state.items() if name.startswith("layer1.") and value.dim() == 4)
-        encoder = StyleEncoder(
+        return StyleEncoder(
             input_size=FINAL_SIDE << num_layers,
             nef=first.shape[0],
             z_dim=state["fc_mu.weight"].shape[0],
             norm=("spectral" if spectral else "") + kind,
         )
+
+    @staticmethod
+    def from_state(state: Mapping[str, Tensor]) -> StyleEncoder:
+        """The encoder that a state dict belongs to, with its weights."""
+        encoder = StyleEncoder.of_sizes(state)
         encoder.load_state_dict(state)
         return encoder
 

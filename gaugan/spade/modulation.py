@@ -5,6 +5,7 @@ Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.errors import UserError
+from gaugan.sync_norm import shared_batchnorm
+
+NormKind = Literal["syncbatch", "batch", "instance"]
+NORMS: dict[NormKind, Callable[..., nn.Module]] = {
+    "syncbatch": shared_batchnorm,
+    "batch": nn.BatchNorm2d,
+    "instance": nn.InstanceNorm2d,
+}
 
 
 class LabelPyramid:
@@ -38,17 +47,17 @@ class SpadeNorm:
     """What the published `generator_norm` string says, such as "spectralspadesyncbatch3x3"."""
 
     spectral: bool
-    kind: Literal["batch", "instance"]
+    kind: NormKind
     kernel_size: int
 
     @staticmethod
     def parse(text: str) -> SpadeNorm:
         """Raises UserError unless the text is [spectral]spade(syncbatch|batch|instance)KxK with odd K."""
         rest = text.removeprefix("spectral").removeprefix("spade")
-        for word in ("syncbatch", "batch", "instance"):
+        for word in NORMS:
             first, cross, second = rest.removeprefix(word).partition("x")
             if rest.startswith(word) and cross and first == second and first.isdigit() and int(first) % 2 == 1:
-                return SpadeNorm(text.startswith("spectral"), "instance" if word == "instance" else "batch", int(first))
+                return SpadeNorm(text.startswith("spectral"), word, int(first))
         raise UserError(
             f"generator_norm {text!r}: expected [spectral]spade(syncbatch|batch|instance)KxK with odd K, such as "
             "spectralspadesyncbatch3x3"
@@ -63,8 +72,7 @@ class Spade(nn.Module):
 
     def __init__(self, channels: int, label_channels: int, *, norm: SpadeNorm, hidden: int = 128) -> None:
         super().__init__()
-        layer = nn.BatchNorm2d if norm.kind == "batch" else nn.InstanceNorm2d
-        self.param_free_norm = layer(channels, affine=False)
+        self.param_free_norm = NORMS[norm.kind](channels, affine=False)
         size, padding = norm.kernel_size, norm.kernel_size // 2
         self.mlp_shared = nn.Sequential(nn.Conv2d(label_channels, hidden, size, padding=padding), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, channels, size, padding=padding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class SpadeObjective:
     lambda_perceptual: float
     lambda_kld: float
     features: FeatureNetwork | None = None
+    kld_reduction: Literal["mean", "sum"] = "mean"
 
     def generator(self, fake: Tensor, real: Tensor, on_fake: Outputs, on_real: Outputs) -> dict[str, Tensor]:
         """fake, real (N, 3, H, W) and the discriminator's outputs on them -> terms for the generator."""
@@ -52,7 +53,7 @@ class SpadeObjective:
 
     def encoder(self, mu: Tensor, logvar: Tensor) -> dict[str, Tensor]:
         """Terms for an encoder trained together with the generator."""
-        return {"g_kld": self.lambda_kld * losses.kl_divergence(mu, logvar)}
+        return {"g_kld": self.lambda_kld * losses.kl_divergence(mu, logvar, self.kld_reduction)}
 
     def discriminator(self, on_fake: Outputs, on_real: Outputs) -> dict[str, Tensor]:
         """Terms for the discriminator."""

@@ -124,3 +124,20 @@ def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int
     encoder = StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
     initialise(encoder, config.init)
     return Style(encoder, StylePrior(config.z_dim))
+
+
+def style_for(config: SpadeConfig, image_size: tuple[int, int], given: Style | None) -> Style | None:
+    """The style model that a generator's config asks for: the given frozen one, a new one, or none.
+
+    Raises UserError when it is missing or of another z_dim.
+    """
+    if config.style == "none":
+        return None
+    if config.style == "joint_vae":
+        return build_style(config, image_size)
+    if given is None:
+        raise UserError("style=frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none")
+    z_dim = given.encoder.fc_mu.out_features
+    if z_dim != config.z_dim:
+        raise UserError(f"z_dim {config.z_dim}: the style encoder was trained with z_dim {z_dim}; give --z-dim {z_dim}")
+    return given

@@ -30,8 +30,10 @@ from gaugan.nn import (
 )
 from gaugan.spade.build import build_discriminator, build_generator, encode_labels
 from gaugan.spade.config import SpadeConfig, learning_rate_factor
+from gaugan.spade.initial import load_initial_weights
 from gaugan.spade.objective import FeatureNetwork, Outputs, SpadeObjective
-from gaugan.spade.style import Style, build_style
+from gaugan.spade.style import Style, style_for
+from gaugan.sync_norm import synchronise
 
 Batch = dict[str, Tensor]
 Judge = Callable[[Tensor], Tensor]
@@ -55,9 +57,14 @@ class SpadeSystem:
         judge: Judge | None = None,
     ) -> None:
         self.config, self.classes, self.device, self.judge = config, classes, device, judge
-        self.style = _style(config, image_size, encoder)
+        self.style = style_for(config, image_size, encoder)
         self.objective = SpadeObjective(
-            config.gan_mode, config.lambda_feat, config.lambda_perceptual, config.lambda_kld, features
+            config.gan_mode,
+            config.lambda_feat,
+            config.lambda_perceptual,
+            config.kld_weight,
+            features,
+            config.kld_reduction,
         )
         self.G: nn.Module = build_generator(config, classes.num_classes, image_size)
         self.D: nn.Module = build_discriminator(config, classes.num_classes)
@@ -73,8 +80,14 @@ class SpadeSystem:
             network.to(memory_format=torch.channels_last)
         self.ema = Ema(self.G, config.ema_half_life)
         self.networks["G_ema"] = self.ema.network
-        self.G, self.D = parallel.sync_batchnorm(self.G), parallel.sync_batchnorm(self.D)
-        self.networks |= {"G": self.G, "D": self.D}
+        self.in_training = [self.G, self.D]
+        if self.style is not None and config.style == "joint_vae":
+            self.in_training.append(self.style.encoder)
+        for network in self.in_training:
+            synchronise(network, clamps=config.mode == "faithful")
+        if config.initial:
+            own = {"E", "style"} if config.style == "frozen_encoder" else set()
+            load_initial_weights({n: m for n, m in self.networks.items() if n not in own}, config.initial, classes)
         self.images_seen = 0
         self._make_optimisers()
 
@@ -93,16 +106,26 @@ class SpadeSystem:
     # Training
 
     def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One update of G, then one of D, on {"image": (N, 3, H, W) in [-1, 1], "label_map": int64 (N, H, W)}."""
-        factor = learning_rate_factor(step, self.config.decay_start, self.config.decay_steps)
-        for name, optimiser in self.optimisers.items():
-            set_learning_rate(optimiser, self.rates[name] * factor)
+        """One update of G, then one of D, on {"image": (N, 3, H, W) in [-1, 1], "label_map": int64 (N, H, W)}.
+
+        With d_steps_per_g only D is updated at most steps. Batches also hold an "instance_map" when the config asks
+        for instance edges.
+        """
+        self._set_rates(step)
         labels, image = self._inputs(batch)
-        for network in (self.G, self.D):
+        for network in self.in_training:
             network.train()
-        statistics = RunningStatistics(self.G), RunningStatistics(self.D)
-        one_step = self._fast_step if self.config.mode == "fast" else self._faithful_step
-        terms = one_step(labels, image)
+        statistics = [RunningStatistics(network) for network in self.in_training]
+        if step % self.config.d_steps_per_g:
+            terms = self._update_discriminator(labels, image)
+        elif self.config.mode == "fast":
+            terms = self._update_both(labels, image)
+        else:
+            terms = self._update_generator(labels, image)
+            critic = self._update_discriminator(labels, image)
+            terms |= critic | {"skipped": torch.maximum(terms["skipped"], critic["skipped"])}
+        if self.style is not None:
+            self.style.eval()
         for saved in statistics:
             saved.restore_if(terms["skipped"])
         batch_images = len(image) * parallel.world_size()
@@ -110,7 +133,13 @@ class SpadeSystem:
         self.ema.update(self.G, batch_images, self.images_seen)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _fast_step(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
+    def _set_rates(self, step: int) -> None:
+        config = self.config
+        factor = learning_rate_factor(step, config.decay_start, config.decay_steps, config.decay_every)
+        for name, optimiser in self.optimisers.items():
+            set_learning_rate(optimiser, self.rates[name] * factor)
+
+    def _update_both(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Both updates from one pass of G and one of D.
 
         G's gradient enters through the painted picture, so D's weights get none from it; D's own loss then uses the
@@ -133,8 +162,8 @@ class SpadeSystem:
         skipped_d = optimiser_step(_total(critic), self.optimisers["D"], self.trained["D"])
         return terms | others | critic | {"skipped": torch.maximum(skipped, skipped_d)}
 
-    def _faithful_step(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
-        """The published order: G's update, then D's on a second fake from the updated G, with a power step per pass."""
+    def _update_generator(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """G (and E) alone; D takes part with its weights held, its spectral norm moves on as published."""
         self.D.requires_grad_(False)
         power_iteration(self.G)
         power_iteration(self.D)
@@ -145,14 +174,20 @@ class SpadeSystem:
             terms |= self.objective.encoder(*posterior) if posterior else {}
         skipped = optimiser_step(_total(terms), self.optimisers["G"], self.trained["G"])
         self.D.requires_grad_(True)
+        return terms | {"skipped": skipped}
+
+    def _update_discriminator(self, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """D alone, on a fake painted without gradients from a style drawn anew.
+
+        As published that pass is one in training mode: it moves G's (and E's) running statistics and spectral norm.
+        """
         with autocast(self.config.precision, self.device):
             with torch.no_grad():
                 power_iteration(self.G)
                 fake = self.G(labels, self._draw_style(image)[0])
             power_iteration(self.D)
             critic = self.objective.discriminator(*self._judge_both(labels, fake, image))
-        skipped_d = optimiser_step(_total(critic), self.optimisers["D"], self.trained["D"])
-        return terms | critic | {"skipped": torch.maximum(skipped, skipped_d)}
+        return critic | {"skipped": optimiser_step(_total(critic), self.optimisers["D"], self.trained["D"])}
 
     def _judge_both(self, labels: Tensor, fake: Tensor, image: Tensor) -> tuple[Outputs, Outputs]:
         """D's outputs on painted and on real pictures.
@@ -173,15 +208,24 @@ class SpadeSystem:
         if self.config.style == "frozen_encoder":
             mu, logvar = self.style.encode(image)
             return losses.sample_gaussian(mu, logvar), None
-        if torch.is_grad_enabled():
-            power_iteration(self.style.encoder)
+        power_iteration(self.style.encoder)
         mu, logvar = self.style.encoder(image)
         if torch.is_grad_enabled():
             self.style.prior.update(mu.detach(), logvar.detach())
         return losses.sample_gaussian(mu, logvar), (mu, logvar)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        labels = encode_labels(batch["label_map"], self.classes.num_classes, dontcare=self.config.dontcare_channel)
+        instance_map = batch.get("instance_map") if self.config.instance_edges else None
+        if self.config.instance_edges and instance_map is None:
+            raise UserError(
+                "--instance-edges: the data has no instance maps; import it with them, or give --no-instance-edges"
+            )
+        labels = encode_labels(
+            batch["label_map"],
+            self.classes.num_classes,
+            dontcare=self.config.dontcare_channel,
+            instance_map=instance_map,
+        )
         image = batch["image"].to(memory_format=torch.channels_last)
         return labels.to(memory_format=torch.channels_last), image
 
@@ -231,6 +275,7 @@ class SpadeSystem:
 
         consistency_miou, consistency_accuracy: the judge's labels on painted pictures against the given ones.
         style_effect: mean absolute difference between two random styles on one label map (0 = z is ignored).
+        active_units: dimensions in which the style encoder tells pictures apart.
         """
         sums: dict[str, float] = {}
         counts: Any = 0
@@ -247,6 +292,8 @@ class SpadeSystem:
         if total == 0:
             raise UserError("evaluation got no pictures: the split is empty")
         result = {name: value / total for name, value in sums.items()}
+        if self.style is not None:
+            result["active_units"] = float(self.style.prior.active_units())
         if self.judge is not None:
             scores = metrics.label_scores(counts, self.classes.names)
             result |= {"consistency_miou": scores["miou"], "consistency_accuracy": scores["pixel_accuracy"]}
@@ -292,20 +339,6 @@ class SpadeSystem:
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
         self.images_seen = state["extra"]["images_seen"]
-
-
-def _style(config: SpadeConfig, image_size: tuple[int, int], given: Style | None) -> Style | None:
-    """The style model that the config asks for. Raises UserError when it is missing or of another z_dim."""
-    if config.style == "none":
-        return None
-    if config.style == "joint_vae":
-        return build_style(config, image_size)
-    if given is None:
-        raise UserError("style=frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none")
-    z_dim = given.encoder.fc_mu.out_features
-    if z_dim != config.z_dim:
-        raise UserError(f"z_dim {config.z_dim}: the style encoder was trained with z_dim {z_dim}; give --z-dim {z_dim}")
-    return given
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from gaugan import losses
 from gaugan.errors import UserError
 from gaugan.labels import ClassTable, onehot
-from gaugan.nn import autocast, initialise, make_adam, optimiser_step, power_iteration
+from gaugan.nn import RunningStatistics, autocast, initialise, make_adam, optimiser_step, power_iteration
 from gaugan.spade.config import StyleVAEConfig
 from gaugan.spade.encoder import FINAL_SIDE
 from gaugan.spade.modulation import LabelPyramid
 from gaugan.spade.style import ACTIVE_VARIANCE, build_style
+from gaugan.sync_norm import synchronise
 
 Batch = dict[str, Tensor]
 
@@ -98,20 +99,25 @@ class StyleVAESystem:
             network.to(device)
             network.to(memory_format=torch.channels_last)
         self.decoder = decoder
+        synchronise(self.style.encoder)
         self.trained = [*self.style.encoder.parameters(), *decoder.parameters()]
         self.optimiser = make_adam(self.trained, config.learning_rate, (0.9, 0.999))
 
     def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One update on {"image": (N, 3, H, W) in [-1, 1], "label_map": int64 (N, H, W)}."""
-        power_iteration(self.style.encoder)
+        encoder = self.style.encoder.train()
+        statistics = RunningStatistics(encoder)
+        power_iteration(encoder)
         image, labels = self._inputs(batch)
         with autocast(self.config.precision, self.device):
-            mu, logvar = self.style.encoder(image)
+            mu, logvar = encoder(image)
             painted = self.decoder(losses.sample_gaussian(mu, logvar), labels)
         reconstruction = F.l1_loss(painted, image)
         kld = losses.kl_divergence(mu, logvar)
         weight = self.config.lambda_kld * min(1.0, (step + 1) / max(1, self.config.kld_warmup_steps))
         skipped = optimiser_step(reconstruction + weight * kld, self.optimiser, self.trained)
+        statistics.restore_if(skipped)
+        encoder.eval()
         self.style.prior.update(mu.detach(), logvar.detach())
         return {"reconstruction_l1": reconstruction.detach(), "kld": kld.detach(), "skipped": skipped}
 
