@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-CALIBRATION_BATCHES = 30
-
 
 @dataclass(frozen=True)
 class Config:
@@ -38,6 +36,8 @@ class Config:
     """A U-Net that labels the painted pictures."""
     batch_size: int = 16
     """That of the training: previews take their statistics from so many pictures."""
+    calibration_sizes: tuple[int, ...] = (4, 16, 64)
+    """Pictures per batch that statistics are re-estimated from."""
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:
@@ -57,7 +57,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     painting = Painting(spade, loaded, style_from_networks(loaded.state["networks"]) if spade.style != "none" else None)
     judge = load_judge(config.judge, loaded.classes, torch.device("cpu"))
     with torch.no_grad():
-        networks = variants(painting, lambda: training_batches(pairs, loaded.image_size, config.batch_size))
+        networks = variants(painting, pairs, config.calibration_sizes)
         figures = measure(painting, networks, held_out(pairs, loaded.image_size, config.batch_size), judge)
     for name, row in figures.items():
         print(f"{name:<34}" + "  ".join(f"{key} {value:.4f}" for key, value in row.items()))
@@ -97,14 +97,16 @@ class Painting:
         return network(labels, None if self.style is None else self.style.encode(batch["image"])[0])
 
 
-def variants(painting: Painting, batches: Any) -> dict[str, nn.Module]:
+def variants(painting: Painting, pairs: Any, sizes: tuple[int, ...]) -> dict[str, nn.Module]:
     """Name -> generator; previews are those in training mode."""
     raw, averaged = painting.generator("G"), painting.generator("G_ema", statistics="G")
     found = {}
     for name, network in (("in training", raw), ("averaged", averaged)):
         found[f"{name}, batch statistics"] = copy.deepcopy(network).train()
         found[f"{name}, running statistics"] = network
-        found[f"{name}, re-estimated"] = recalibrated(painting, copy.deepcopy(network), batches())
+        for size in sizes:
+            batches = training_batches(pairs, painting.loaded.image_size, size)
+            found[f"{name}, re-estimated {size}"] = recalibrated(painting, copy.deepcopy(network), batches)
     found["averaged, as stored"] = painting.generator("G_ema")
     return found
 
@@ -118,10 +120,10 @@ def recalibrated(painting: Painting, network: nn.Module, batches: Iterator[dict[
 
 
 def training_batches(pairs: Any, size: tuple[int, int], batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches that a training re-estimates statistics from."""
+    """480 training pictures in batches of that size."""
     from gaugan.batches import BatchSpec, batches
 
-    return itertools.islice(batches(pairs, BatchSpec("train", size, batch_size)), CALIBRATION_BATCHES)
+    return itertools.islice(batches(pairs, BatchSpec("train", size, batch_size)), 480 // batch_size)
 
 
 def held_out(pairs: Any, size: tuple[int, int], batch_size: int) -> list[dict[str, torch.Tensor]]:

@@ -31,7 +31,9 @@ from gaugan.resume import check_same_run
 from gaugan.systems import SYSTEMS
 
 Report = Callable[[int, dict[str, float]], None]
-CALIBRATION_BATCHES = 30
+CALIBRATION_BATCHES, CALIBRATION_SIZE = 30, 16
+"""Training batches that normalisation statistics are re-estimated from, and how many pictures each has at least: with
+smaller ones painting is visibly behind the previews of a training (docs/results.md)."""
 OPTIMISER_FACTOR = 3
 """A checkpoint's size in units of its weights: Adam keeps two more numbers for each."""
 
@@ -254,7 +256,7 @@ def _calibrate(run: Run, step: int) -> None:
     """
     if run.calibrated_step != step:
         plan = run.plan
-        spec = _spec(plan, "train", plan.batch_size, "none")
+        spec = _spec(plan, "train", max(plan.batch_size, CALIBRATION_SIZE), "none")
         few = itertools.islice(batches(run.pairs, spec), CALIBRATION_BATCHES)
         calibrate = getattr(run.system, "calibrate", None)
         if calibrate:

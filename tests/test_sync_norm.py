@@ -1,13 +1,20 @@
 """Batch norm over processes: two on loopback act as one, alone it is torch's."""
 
 import copy
+import os
+from pathlib import Path
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 from test_parallel import free_port, process
 from torch import nn
 
+from gaugan import parallel
+from gaugan.labels import ClassTable
+from gaugan.spade.config import SpadeConfig
 from gaugan.spade.modulation import Spade, SpadeNorm
+from gaugan.spade.system import SpadeSystem
 from gaugan.sync_norm import SyncBatchNorm2d, shared_batchnorm, synchronise
 
 torch.set_num_threads(1)
@@ -64,8 +71,41 @@ def check_two_act_as_one(rank: int) -> None:
         assert type(before[0].param_free_norm) is nn.BatchNorm2d
         before[0].param_free_norm(torch.randn(1, 4, 2, 2))
 
+    check_a_training_step(mine)
 
-def test_two_processes_normalise_as_one() -> None:
+
+CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+TINY = SpadeConfig(style="none", ngf=4, ndf=4, spade_hidden=8, precision="fp32")
+
+
+def first_step(mine: slice, world: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Loss terms and running statistics of a step on a part of four pictures."""
+    torch.manual_seed(5)
+    system = SpadeSystem(TINY, classes=CLASSES, image_size=(32, 64), device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(6)
+    image = torch.rand(4, 3, 32, 64, generator=generator) * 2 - 1
+    label_map = torch.randint(0, 3, (4, 32, 64), generator=generator)
+    terms = system.train_step({"image": image[mine], "label_map": label_map[mine]}, 0)
+    assert system.images_seen == 4 and parallel.world_size() == world
+    return terms, {name: value for name, value in system.G.state_dict().items() if "running" in name}
+
+
+def check_a_training_step(mine: slice) -> None:
+    terms, statistics = first_step(mine, world=2)
+    parallel.average_tensors(list(terms.values()))
+    together = torch.load(os.environ[EXPECTED], weights_only=True)
+    for found, wanted in zip((terms, statistics), together, strict=True):
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+EXPECTED = "EXPECTED_OF_ONE_PROCESS"
+
+
+def test_two_processes_normalise_and_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXPECTED, str(tmp_path / "one.pt"))
+    torch.save(first_step(slice(0, 4), world=1), tmp_path / "one.pt")
     mp.spawn(process, (check_two_act_as_one, free_port()), nprocs=2)
 
 

@@ -267,3 +267,15 @@ def test_a_run_with_mixed_in_data_resumes_exactly(plan: TrainingPlan, tmp_path: 
 def test_a_mixture_that_makes_no_sense_is_refused(plan: TrainingPlan, mix_in: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(plan, mix_in=mix_in)
+
+
+def test_statistics_are_re_estimated_from_batches_of_16_however_small_those_of_the_training_are(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    monkeypatch.setattr(
+        ToySystem, "calibrate", lambda self, batches: seen.append([len(batch["image"]) for batch in batches])
+    )
+    run_training(replace(plan, batch_size=1, steps=1))
+    run_training(replace(plan, batch_size=24, steps=1, output=f"{plan.output}-large"))
+    assert seen == [[16] * 30, [24] * 30]
