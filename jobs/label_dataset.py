@@ -253,7 +253,8 @@ def _merge(job: Job, shard: int) -> None:
     from jobs.label_stages import merge
 
     task = ray.remote(merge).options(num_cpus=0)
-    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output))
+    classes = job.classes.to_plain()
+    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output, classes))
 
 
 def _collect(job: Job, leave: int) -> None:

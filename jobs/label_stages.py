@@ -100,9 +100,9 @@ def write_row(row: Row, plan: Row, classes: Row, output: str) -> Row:
     return {"shard": chunk.shard, "index": chunk.index, "codes": list(tally), "counts": list(tally.values())}
 
 
-def merge(shard: int, items: list[Item], num_chunks: int, output: str) -> Row:
+def merge(shard: int, items: list[Item], num_chunks: int, output: str, classes: Row) -> Row:
     """labelling.merge_shard, as a Ray task."""
-    return labelling.merge_shard(shard, items, num_chunks, output)
+    return labelling.merge_shard(shard, items, num_chunks, output, ClassTable.from_plain(classes))
 
 
 def _pack(chunk: Chunk, pictures: list[labelling.Picture]) -> Row:
