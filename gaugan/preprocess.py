@@ -115,13 +115,30 @@ class Preprocess:
 
     def scale(self, image: np.ndarray, maps: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """uint8 (H, W, 3) and maps (H, W) -> the same at `scaled_size`."""
-        from gaugan.images import centre_box, resize_image, resize_label_map
+        return self.scale_image(image), [self.scale_map(each) for each in maps]
 
-        if self.mode == "fit":
-            top, left, height, width = centre_box(image.shape[:2], self.size[1] / self.size[0])
-            image, *maps = (each[top : top + height, left : left + width] for each in (image, *maps))
-        size = self.scaled_size((image.shape[0], image.shape[1]))
-        return resize_image(image, size), [resize_label_map(each, size) for each in maps]
+    def scale_image(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) -> uint8 (`scaled_size`, 3)."""
+        from gaugan.images import resize_image
+
+        piece = self._piece(image)
+        return resize_image(piece, self.scaled_size((piece.shape[0], piece.shape[1])))
+
+    def scale_map(self, each: np.ndarray) -> np.ndarray:
+        """A map (H, W) of labels or instances -> `scaled_size`, of the same type."""
+        from gaugan.images import resize_label_map
+
+        piece = self._piece(each)
+        return resize_label_map(piece, self.scaled_size((piece.shape[0], piece.shape[1])))
+
+    def _piece(self, pixels: np.ndarray) -> np.ndarray:
+        """For fit: the largest centred piece of the wanted shape."""
+        from gaugan.images import centre_box
+
+        if self.mode != "fit":
+            return pixels
+        top, left, height, width = centre_box((pixels.shape[0], pixels.shape[1]), self.size[1] / self.size[0])
+        return pixels[top : top + height, left : left + width]
 
     def cut(
         self, image: np.ndarray, maps: Sequence[np.ndarray], rng: np.random.Generator | None

@@ -219,7 +219,8 @@ def _label(job: Job) -> None:
     if not job.missing:
         return
     start_ray(job.config)
-    from jobs.label_stages import run_stages, share_machine
+    from jobs.label_stages import run_stages
+    from jobs.stages import share_machine
 
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
         _merge(job, shard)
