@@ -150,7 +150,8 @@ def _find_custom(search: Search) -> list[Triple]:
             "--layout custom needs --image-dir and --label-dir (and --instance-dir, if there are such maps)"
         )
     folders = [search.image_dir, search.label_dir, *([search.instance_dir] if search.instance_dir else [])]
-    folders = [storage.join(search.root, folder) if search.root else folder for folder in folders]
+    if search.root:  # folders may be told relative to it
+        folders = [f if "://" in f or f.startswith("/") else storage.join(search.root, f) for f in folders]
     for folder in folders:
         if not storage.is_folder(folder):
             raise UserError(f"{folder}: no such folder")

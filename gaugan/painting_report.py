@@ -9,11 +9,12 @@ from typing import Any
 from gaugan import storage
 from gaugan.labels import IGNORE, ClassTable
 from gaugan.paint_plan import PaintPlan
+from gaugan.painting import UNKNOWN_COLOUR
 from gaugan.report import Page, Strip
 
 LEGEND_CLASSES, CAPTION_CLASSES = 24, 4
 REFUSED_SHOWN = 200
-PART_PX = 200
+PART_PX = 140
 """Width of one picture of a strip on the page, at least."""
 MAX_STRIP_PX = 1100
 Row = dict[str, Any]
@@ -62,8 +63,10 @@ def _show_paintings(page: Page, plan: PaintPlan, classes: ClassTable, shown: lis
     parts = ["label map", *(["real picture"] if plan.has_real else []), *_painting_names(shown)]
     some = f"{len(shown)} of {stats['painted']} label maps, evenly spread. " if len(shown) < stats["painted"] else ""
     truncation = f" Truncation {plan.style.truncation:g}." if plan.style.truncation < 1 else ""
-    page.heading("Gallery", f"{some}From left to right: {', '.join(parts)}.{truncation}")
-    page.legend(_largest_classes(classes, shown))
+    legend, num_seen = _legend(classes, shown)
+    largest = f" Of {num_seen} classes in them, the {LEGEND_CLASSES} largest:" if num_seen > LEGEND_CLASSES else ""
+    page.heading("Gallery", f"{some}From left to right: {', '.join(parts)}.{truncation}{largest}")
+    page.legend(legend)
     strips = [Strip(row["strip"], _caption(row, classes), _style_note(row)) for row in shown]
     page.sheet(strips, width_px=min(MAX_STRIP_PX, PART_PX * len(parts)))
 
@@ -91,18 +94,20 @@ def _caption(row: Row, classes: ClassTable) -> str:
 
 
 def _class_name(number: int, classes: ClassTable) -> str:
-    return "unknown" if number == IGNORE else classes.names[number]
+    return "(unknown)" if number == IGNORE else classes.names[number]
 
 
-def _largest_classes(classes: ClassTable, shown: list[Row]) -> ClassTable:
-    """The classes that fill most of the shown label maps, in the order of their ids."""
+def _legend(classes: ClassTable, shown: list[Row]) -> tuple[ClassTable, int]:
+    """The classes that fill most of the shown label maps, in the order of their ids; and how many occur at all."""
     areas: Counter[int] = Counter()
     for row in shown:
-        areas.update(
-            {int(number): share for number, share in json.loads(row["areas"]).items() if int(number) != IGNORE}
-        )
-    ids = sorted(number for number, _ in areas.most_common(LEGEND_CLASSES)) or [0]
-    return ClassTable(tuple(classes.names[n] for n in ids), tuple(classes.colours[n] for n in ids), classes.name)
+        areas.update({int(number): share for number, share in json.loads(row["areas"]).items()})
+    has_unknown = bool(areas.pop(IGNORE, 0))
+    ids = sorted(number for number, _ in areas.most_common(LEGEND_CLASSES))
+    names, colours = [classes.names[n] for n in ids], [classes.colours[n] for n in ids]
+    if has_unknown or not ids:
+        names, colours = [*names, "(unknown)"], [*colours, UNKNOWN_COLOUR]
+    return ClassTable(tuple(names), tuple(colours), classes.name), len(areas)
 
 
 def _show_refused(page: Page, rows: list[Row], stats: dict[str, Any]) -> None:

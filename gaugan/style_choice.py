@@ -1,7 +1,7 @@
 """Which style a picture is painted in: its own random one, one for all, a picture's, a mixture, or steps between two.
 
-A style is named by a SOURCE: a picture file, or "seed:N" for the random style of that seed. Styles are chosen apart from
-rendering: a choice turns into style vectors, the painter paints with those.
+A style is named by a SOURCE: a picture file, or "seed:N" for the random style of that seed. Styles are chosen apart
+from rendering: a choice turns into style vectors, the painter paints with those.
 """
 
 from __future__ import annotations

@@ -173,8 +173,7 @@ def checked_output(config: Config) -> Config:
 
 PATH_FIELDS = {
     "output", "input", "model", "annotations", "images", "classes", "segmenter", "judge", "inception", "base", "search",
-    "encoder", "initial", "encoder_weights", "root", "image_dir", "label_dir", "instance_dir",
-    "instances",
+    "encoder", "initial", "encoder_weights", "root", "instances",
 }  # fmt: skip
 NO_PATHS = {"", "none", "imagenet", *NAMED_TABLES}
 
