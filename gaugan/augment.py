@@ -197,7 +197,7 @@ def _recolour(pixels: torch.Tensor, augmentation: Augmentation, draws: np.ndarra
     """
     import torch
 
-    linear = torch.from_numpy(_colour_matrix(augmentation, draws)).float()  # (3, 3)
+    linear = torch.from_numpy(colour_matrix(augmentation, draws)).float()  # (3, 3)
     contrast, brightness = 1.0 + augmentation.contrast * draws[2], 1.0 + augmentation.brightness * draws[3]
     flat = linear @ pixels.reshape(3, -1)  # (3, H*W)
     mean_grey = float(flat.mean(dim=1) @ torch.from_numpy(LUMA).float())
@@ -205,8 +205,11 @@ def _recolour(pixels: torch.Tensor, augmentation: Augmentation, draws: np.ndarra
     return flat.view_as(pixels)
 
 
-def _colour_matrix(augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
-    """float64 (3, 3): hue turn, then saturation. Its rows add up to 1, so greys stay what they are."""
+def colour_matrix(augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
+    """float64 (3, 3) on RGB: hue turn by draws[0], saturation by draws[1] (both in -1..1), grey or not by draws[4].
+
+    Its rows add up to 1, so greys stay what they are.
+    """
     turn = math.radians(augmentation.hue_degrees) * draws[0]
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) * math.sqrt(1.0 / 3.0)
     hue = math.cos(turn) * np.eye(3) + (1.0 - math.cos(turn)) / 3.0 + math.sin(turn) * cross  # Rodrigues' formula

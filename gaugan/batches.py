@@ -20,9 +20,12 @@ from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.pairs import DecodedPair, Pairs
 from gaugan.preprocess import Mode, Preprocess
+from gaugan.regions import RegionAugmentation, lends_background, lone_background, recolour_regions, set_before
 
 Batch = dict[str, torch.Tensor]
 WINDOW_GROUPS = 16
+BACKGROUND = "background"
+"""The class that lies behind everything, where a class table has one of this name."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class BatchSpec:
     """Over all ranks."""
     seed: int = 0
     augmentation: Augmentation | None = None
+    regions: RegionAugmentation | None = None
     mode: Mode = "fit"
     """How pictures get their size: gaugan.preprocess."""
     load_size: int | None = None
@@ -125,12 +129,29 @@ def mixed(parts: list[tuple[Pairs, BatchSpec]], start_step: int = 0, rank: int =
 
 
 def _augmented(reader: _Reader, order: Order, spec: BatchSpec, step: int, place: int) -> DecodedPair:
-    row = order.row(step * spec.batch_size + place)
-    pair = reader.cut(row, np.random.default_rng([spec.seed, step, place, 11]))
-    if spec.augmentation is None:
-        return pair
-    rng = np.random.default_rng([spec.seed, step, place, 7])
-    return pair.changed(*augment_maps(pair.image, pair.maps, spec.augmentation, rng))
+    pair = reader.cut(order.row(step * spec.batch_size + place), np.random.default_rng([spec.seed, step, place, 11]))
+    image, maps = pair.image, pair.maps
+    if spec.regions is not None:
+        image = _with_new_regions(reader, pair, spec.regions, np.random.default_rng([spec.seed, step, place, 8]))
+    if spec.augmentation is not None:
+        rng = np.random.default_rng([spec.seed, step, place, 7])
+        image, maps = augment_maps(image, maps, spec.augmentation, rng)
+    return pair.changed(image, maps)
+
+
+def _with_new_regions(
+    reader: _Reader, pair: DecodedPair, regions: RegionAugmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """The picture before the background of another row of the split, and with other colours in some classes."""
+    image, classes = pair.image, reader.pairs.classes
+    background = classes.ids.get(BACKGROUND)
+    other = rng.integers(reader.pairs.num(reader.split))
+    if rng.random() < regions.background and background is not None:
+        lender = reader.cut(int(other), rng=None)
+        if lends_background(lender.label_map, background):
+            behind = lone_background(lender.image, lender.label_map, background)
+            image = set_before(image, pair.label_map, behind, background, rng)
+    return recolour_regions(image, pair.label_map, classes.any_colour_ids, regions.recolour, rng)
 
 
 def _collate(rows: list[DecodedPair]) -> Batch:

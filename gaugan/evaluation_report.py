@@ -37,7 +37,7 @@ def write_gallery(uri: str, metrics: dict[str, Any], part: Part, classes: ClassT
     scores = {name: metrics["painted"].get(f"iou_{name}", 0.0) for name in classes.names}
     page.bars(scores, classes.colours, full=1.0)
     own = "the painting in the real picture's style, " if "own_style" in metrics else ""
-    page.heading("Gallery", f"Label map, the real picture, {own}then {metrics['seeds']} random styles.")
+    page.heading("Gallery", f"Label map, the real picture, {own}then {metrics['settings']['seeds']} random styles.")
     page.legend(classes)
     strips = []
     for place, (name, number, image) in enumerate(part.gallery):

@@ -52,6 +52,10 @@ class LabelPlan:
     device: str
     """cpu or cuda: their answers differ in the last bits."""
     precision: str
+    mirror: bool = False
+    """Answers are averaged with those of the mirrored picture."""
+    remove_specks: bool = False
+    """Components too small to mean anything take the class around them."""
     recursive: bool
     limit: int | None
     num_inputs: int

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
+from gaugan.cleaning import remove_specks
 from gaugan.images import (
     ImageError,
     decode_image_with_note,
@@ -229,6 +230,9 @@ def staged_row(picture: Picture, plan: LabelPlan, classes: ClassTable) -> dict[s
     }  # fmt: skip
     if picture.label_map is None or picture.confidence is None:
         return row
+    specks = num_specks(picture.label_map)
+    if plan.remove_specks:
+        picture.label_map, _ = remove_specks(picture.label_map)
     label_map = resize_label_map(picture.label_map, picture.stored_size)
     data = encode_label_map(label_map, classes)
     review = ["review"] if picture.confidence < plan.min_confidence else []
@@ -241,7 +245,7 @@ def staged_row(picture: Picture, plan: LabelPlan, classes: ClassTable) -> dict[s
         "stored_width": picture.stored_size[1],
         "provenance": provenance(
             by="label_dataset", model=plan.model_hash, entropy=picture.entropy, review=bool(review),
-            areas=areas(label_map, classes), specks=num_specks(picture.label_map), size=[picture.height, picture.width],
+            areas=areas(label_map, classes), specks=specks, size=[picture.height, picture.width],
         ),
     }  # fmt: skip
 

@@ -49,6 +49,8 @@ class ClassTable:
     colours: tuple[tuple[int, int, int], ...]
     """One RGB colour (0..255) per class, for people's eyes."""
     name: str = "unnamed"
+    any_colour: frozenset[str] = frozenset()
+    """Classes whose things come in any colour (hair and clothes, not skin): augmentation may recolour them."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
@@ -58,6 +60,8 @@ class ClassTable:
         for colour in self.colours:
             if not all(0 <= channel <= 255 for channel in colour):
                 raise UserError(f"class table {self.name!r}: colour {colour}: channels are 0 to 255")
+        if strange := sorted(self.any_colour - set(self.names)):
+            raise UserError(f"class table {self.name!r}: any_colour names {strange[0]!r}, which is no class of it")
         for kind, values in (("name", self.names), ("colour", (*self.colours, IGNORE_COLOUR))):
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
@@ -72,14 +76,21 @@ class ClassTable:
         return {name: number for number, name in enumerate(self.names)}
 
     @property
+    def any_colour_ids(self) -> list[int]:
+        return [self.ids[name] for name in self.names if name in self.any_colour]
+
+    @property
     def hash(self) -> str:
-        """16 hex digits of a SHA-256 over names and ids; other colours change no meaning."""
+        """16 hex digits of a SHA-256 over names and ids; colours change no meaning."""
         text = json.dumps(self.names, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_plain(self) -> dict[str, Any]:
-        """The YAML form: `name` and a list of {name, colour}."""
-        classes = [{"name": n, "colour": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
+        """The YAML form: `name` and a list of {name, colour} and, where it is so, any_colour: true."""
+        classes: list[dict[str, Any]] = [
+            {"name": name, "colour": list(colour)} | ({"any_colour": True} if name in self.any_colour else {})
+            for name, colour in zip(self.names, self.colours, strict=True)
+        ]
         return {"name": self.name, "classes": classes}
 
     @staticmethod
@@ -93,12 +104,17 @@ class ClassTable:
         made = (colour for colour in distinct_colours(MAX_CLASSES) if colour not in given)
         names, colours = [], []
         for entry in entries:
-            if not isinstance(entry.get("name"), str) or set(entry) - {"name", "colour"}:
-                raise UserError(f"{source}: class {entry!r}: expected {{name: TEXT, colour: [R, G, B]}}")
+            strange = set(entry) - {"name", "colour", "any_colour"} or type(entry.get("any_colour", True)) is not bool
+            if not isinstance(entry.get("name"), str) or strange:
+                raise UserError(
+                    f"{source}: class {entry!r}: expected {{name: TEXT, colour: [R, G, B], any_colour: true}}, "
+                    "the last two where wanted"
+                )
             names.append(entry["name"])
             colours.append(_rgb(entry["colour"], source) if "colour" in entry else next(made, (0, 0, 0)))
         try:
-            return ClassTable(tuple(names), tuple(colours), str(data.get("name", "unnamed")))
+            free = frozenset(entry["name"] for entry in entries if entry.get("any_colour", False))
+            return ClassTable(tuple(names), tuple(colours), str(data.get("name", "unnamed")), free)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
 
@@ -155,6 +171,7 @@ PORTRAIT_CLASSES = ClassTable(
         (43, 173, 113),
     ),
     name="portraits-v1",
+    any_colour=frozenset({"background", "eye", "hair", "clothes"}),
 )
 
 

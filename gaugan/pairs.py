@@ -224,6 +224,12 @@ class Pairs:
         """True when every row has an instance map."""
         return bool(self.manifest.get("instance_maps"))
 
+    @property
+    def hash(self) -> str:
+        """16 hex digits that name the content: the hashes of all shards, in order, and the class table."""
+        digests = [shard["sha256"] for shard in self.manifest["shards"]]
+        return hashlib.sha256("".join([self.classes.hash, *digests]).encode()).hexdigest()[:16]
+
     def num(self, split: str) -> int:
         """How many rows a split has."""
         return len(self._rows[split])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
+LINE_EVERY_S = 5.0
+
 
 def duration(seconds: float) -> str:
     """65 -> "1:05", 3700 -> "1:01:40"."""
@@ -19,6 +21,7 @@ class Progress:
     def __init__(self, total: int, done: int = 0, unit: str = "step", window_s: float = 120.0) -> None:
         self.total, self.unit, self.window_s = total, unit, window_s
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
+        self._told = time.monotonic()
 
     def rate(self) -> float:
         """Units per second over the window; 0 before the second mark."""
@@ -35,3 +38,9 @@ class Progress:
         eta = duration((self.total - done) / rate) if rate > 0 else "?"
         share = 100 * done / self.total if self.total else 100.0
         return f"{done}/{self.total} {self.unit}  {share:3.0f} %  {rate:.3g} {self.unit}/s  ETA {eta}  {note}".rstrip()
+
+    def tell(self, done: int, note: str = "", every_s: float = LINE_EVERY_S) -> None:
+        """Prints the line when the last one, or the beginning, is `every_s` seconds old: short work stays silent."""
+        if time.monotonic() - self._told >= every_s:
+            self._told = time.monotonic()
+            print(self.line(done, note), flush=True)

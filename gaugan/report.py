@@ -49,6 +49,9 @@ p { margin: 4px 0 12px; color: var(--soft); max-width: 80ch; overflow-wrap: anyw
 .bars b { font-weight: 400; text-align: right }
 .histogram { display: flex; align-items: flex-end; gap: 2px; height: 120px; border-bottom: 1px solid var(--line) }
 .histogram i { flex: 1; background: var(--bar); border-radius: 2px 2px 0 0 }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 12px; margin: 12px 0 }
+.charts b { font-size: 13px; font-weight: 600 }
+.charts svg { display: block; width: 100%; height: 110px; margin: 6px 0 2px }
 .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }

@@ -1,7 +1,8 @@
 """A trained U-Net at work: pictures of any size in, label maps of their own size and a confidence out.
 
-The fast path folds every batch norm into its convolution, keeps tensors channels-last and computes in bfloat16 where
-the processor has instructions for it (benchmarks/unet_inference.py: its speed, its agreement with the plain network).
+The fast path folds every batch norm into its convolution, computes activations inside the convolutions (CPU), keeps
+tensors channels-last and computes in bfloat16 where the processor has instructions for it
+(benchmarks/unet_inference.py: its speed, its agreement with the plain network).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gaugan import checkpoint
 from gaugan.config import from_plain
@@ -22,6 +22,7 @@ from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
 from gaugan.unet.config import UNetConfig
+from gaugan.unet.fusion import fuse_activations, fuse_batch_norms
 from gaugan.unet.networks import UNet, computes_bf16
 
 GPU_BATCH = 16
@@ -58,6 +59,8 @@ class Segmenter:
         unet = fuse_batch_norms(copy.deepcopy(unet)) if fast else copy.deepcopy(unet)
         self.unet = unet.to(self.device, self.dtype).to(memory_format=self.memory_format)
         self.unet.eval().requires_grad_(False)
+        if fast and self.device.type == "cpu":
+            fuse_activations(self.unet)
 
     @staticmethod
     def load(
@@ -105,19 +108,6 @@ class Segmenter:
             for image, answer in zip(part, self.probabilities(fitted), strict=False):
                 answers.append(_segmentation(unfit(answer[None], image.shape[:2])))
         return answers
-
-
-def fuse_batch_norms(module: nn.Module) -> nn.Module:
-    """Folds each batch norm that directly follows a convolution into it, in place; the module must be in eval mode."""
-    names = list(module._modules)
-    for name, after in zip(names, names[1:], strict=False):
-        conv, norm = module._modules[name], module._modules[after]
-        if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(norm, nn.BatchNorm2d):
-            module._modules[name] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
-            module._modules[after] = nn.Identity()
-    for child in module.children():
-        fuse_batch_norms(child)
-    return module
 
 
 def _scaled(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """Batch normalisation over the batches of all processes, on GPUs and on CPUs.
 
 Ioffe & Szegedy 2015 (arXiv:1502.03167), with the statistics of the whole step's batch however many workers share it.
+Networks are built with `shared_batchnorm` layers, which are torch's own; `synchronise` puts the shared ones in their
+place where several processes train, after copies for evaluation were made: those must run on one process alone.
 """
 
 from __future__ import annotations
@@ -13,21 +15,26 @@ from torch import Tensor, nn
 from gaugan import parallel
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` until `synchronise` is called on the network; then its statistics are those of all processes.
+def shared_batchnorm(channels: int, affine: bool = True) -> nn.BatchNorm2d:
+    """A batch norm that `synchronise` will find."""
+    layer = nn.BatchNorm2d(channels, affine=affine)
+    setattr(layer, "shared", True)  # noqa: B010 (torch's class declares no such attribute)
+    return layer
 
-    Every process must then run the same training passes; a pass in evaluation mode needs no other process. The pictures
-    of a step are shared out equally, so every process counts the same.
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """In training the statistics are those of all processes, which must run the same passes.
+
+    The pictures of a step are shared out equally, so every process counts the same. `clamps`: divides by
+    sqrt(max(variance, eps)) instead of sqrt(variance + eps), in training only. That is the published code's rule on
+    several GPUs; the two differ by more than 1e-3 only where a channel's variance is below 5e-3.
     """
 
-    synchronised = False
     clamps = False
-    """Divide by sqrt(max(variance, eps)) instead of sqrt(variance + eps), in training only: the published code's
-    multi-GPU rule. The two differ by more than 1e-3 only where a channel's variance is below 5e-3."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        if not (self.training and self.synchronised and parallel.world_size() > 1):
+        if not self.training:
             return super().forward(x)
         mean, variance, count = _of_all_processes(x.float())
         self._track(mean.detach(), variance.detach(), count)
@@ -47,25 +54,28 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)  # unbiased, as nn.BatchNorm2d keeps it
 
 
-def synchronise(network: nn.Module, clamps: bool = False) -> nn.Module:
-    """From now on the SyncBatchNorm2d layers share their statistics; to be called after copies for evaluation are made.
+def synchronise(network: nn.Module, clamps: bool = False) -> None:
+    """From now on the network's shared batch norms take their statistics from all processes; nothing when alone.
 
-    On GPUs without `clamps` they become torch's own fused layers, of the same meaning and key names.
+    Parameters, buffers and key names stay. On GPUs without `clamps` they become torch's fused layers.
     """
-    for layer in network.modules():
-        if isinstance(layer, SyncBatchNorm2d):
-            layer.synchronised, layer.clamps = True, clamps
-    if parallel.world_size() > 1 and dist.get_backend() == "nccl" and not clamps:
-        _convert(network)
-    return network
-
-
-def _convert(network: nn.Module) -> None:
+    if parallel.world_size() == 1:
+        return
+    fused = dist.get_backend() == "nccl" and not clamps
     for name, child in network.named_children():
-        if isinstance(child, SyncBatchNorm2d):
-            setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        if getattr(child, "shared", False):
+            layer = nn.SyncBatchNorm.convert_sync_batchnorm(child) if fused else _sync(child, clamps)
+            setattr(network, name, layer)
         else:
-            _convert(child)
+            synchronise(child, clamps)
+
+
+def _sync(layer: nn.Module, clamps: bool) -> SyncBatchNorm2d:
+    assert isinstance(layer, nn.BatchNorm2d)
+    found = SyncBatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine)
+    found._parameters, found._buffers = layer._parameters, layer._buffers
+    found.clamps = clamps
+    return found.train(layer.training)
 
 
 def _of_all_processes(x: Tensor) -> tuple[Tensor, Tensor, int]:

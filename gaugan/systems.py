@@ -91,7 +91,8 @@ def check_models(config: Any, classes: ClassTable) -> None:
             "--style frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none"
         )
     kind, _, features = getattr(config, "features", "").partition(":")
-    named = [(name, getattr(config, name, ""), system) for name, system in NEEDED.items()]
+    own = next(name for name, entry in SYSTEMS.items() if isinstance(config, entry.config))
+    named = [(name, getattr(config, name, ""), system or own) for name, system in NEEDED.items()]
     for flag, uri, system in [*named, ("features", features if kind == "unet" else "", "unet")]:
         if not uri:
             continue
@@ -114,8 +115,8 @@ def _check_encoder(config: SpadeConfig) -> None:
     print(f"style encoder {config.encoder}: {prior.active_units()} of {len(prior.mean)} units active", flush=True)
 
 
-NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": "unet"}
-"""Fields of configs that name a model -> the system that it must be of."""
+NEEDED = {"encoder": "style_vae", "judge": "unet", "initial": ""}
+"""Fields of configs that name a model -> the system that it must be of; "" = the one that is being trained."""
 SYSTEMS: dict[str, SystemEntry] = {
     "unet": SystemEntry(UNetConfig, build_unet, best_metric="miou"),
     "style_vae": SystemEntry(StyleVAEConfig, build_style_vae, best_metric="reconstruction_psnr"),

@@ -20,17 +20,21 @@ import torch
 from gaugan import checkpoint, images, parallel, storage
 from gaugan.augment import PRESETS
 from gaugan.batches import BatchSpec, batches, mixed, prefetch, to_device, whole_split
-from gaugan.config import from_plain, to_plain
+from gaugan.config import from_plain
 from gaugan.data_check import check_data
 from gaugan.errors import UserError
 from gaugan.loop import Hooks, Outcome, Schedule, System, train
 from gaugan.pairs import Pairs
 from gaugan.plan import TrainingPlan
 from gaugan.progress import Progress
+from gaugan.regions import REGION_PRESETS
+from gaugan.resume import check_same_run
 from gaugan.systems import SYSTEMS
 
 Report = Callable[[int, dict[str, float]], None]
 CALIBRATION_BATCHES = 30
+OPTIMISER_FACTOR = 3
+"""A checkpoint's size in units of its weights: Adam keeps two more numbers for each."""
 
 
 @dataclass
@@ -118,9 +122,10 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
     is_main = parallel.rank() == 0
     saved = checkpoint.newest(plan.output, log=print if is_main else lambda text: None)
     if saved is not None:
-        _check_same_run(plan, config, saved, pairs)
+        check_same_run(plan, config, saved, pairs)
     torch.manual_seed(plan.seed)
     system = entry.build(config, pairs.classes, plan.image_size, device)
+    _check_room(plan, system)
     start = 0
     if saved is not None:
         system.load_state_dict(saved.state)
@@ -134,6 +139,19 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
             print(f"resumes {plan.output} at step {start} of {plan.steps}", flush=True)
     parallel.barrier()
     return run, start
+
+
+def _check_room(plan: TrainingPlan, system: System) -> None:
+    """Refuses before the first step when the disk can't hold the checkpoints that will be kept."""
+    networks = system.state_dict()["networks"].values()
+    weights = sum(tensor.nbytes for network in networks for tensor in network.values())
+    needed = (plan.keep + 2) * OPTIMISER_FACTOR * weights  # the newest, the best, and the one being written
+    free = storage.free_bytes(plan.output)
+    if free is not None and free < needed:
+        raise UserError(
+            f"{plan.output}: the checkpoints need up to {needed / 2**20:.0f} MB, {free / 2**20:.0f} MB are free; "
+            f"free some space, lower --keep ({plan.keep}), or choose another --output"
+        )
 
 
 def _parts(run: Run) -> list[tuple[Pairs, BatchSpec]]:
@@ -151,47 +169,6 @@ def finished(plan: TrainingPlan) -> dict[str, Any] | None:
         return None
     print(f"{plan.output}: already at step {known[-1]} of {plan.steps}; nothing to do", flush=True)
     return _result(plan, Outcome("finished", known[-1]))
-
-
-def check_resume(plan: TrainingPlan) -> None:
-    """Raises UserError when the output holds a run of other settings; reads only a meta.json."""
-    known = checkpoint.steps(plan.output)
-    if known:
-        uri = checkpoint.step_uri(plan.output, known[-1])
-        saved = checkpoint.Checkpoint(uri, checkpoint.read_meta(uri), {})
-        config: Any = from_plain(SYSTEMS[plan.system].config, plan.config)
-        _check_same_run(plan, config, saved, Pairs.open(plan.data))
-
-
-def _check_same_run(plan: TrainingPlan, config: Any, saved: checkpoint.Checkpoint, pairs: Pairs) -> None:
-    """Settings count as the system resolves them: a field that is at its default need not be written out."""
-    same_system = saved.meta["system"] == plan.system
-    found = {
-        "system": saved.meta["system"],
-        "config": to_plain(from_plain(type(config), saved.meta["config"])) if same_system else saved.meta["config"],
-        "image_size": tuple(saved.meta["image_size"]),
-        "classes": saved.meta["classes_hash"],
-    }
-    wanted = {
-        "system": plan.system,
-        "config": to_plain(config),
-        "image_size": plan.image_size,
-        "classes": pairs.classes.hash,
-    }
-    different = [name for name in found if found[name] != wanted[name]]
-    if different:
-        details = "; ".join(_difference(name, found[name], wanted[name]) for name in different)
-        raise UserError(
-            f"{plan.output} holds a run with other settings ({details}). Use the same settings to continue it, "
-            "or another --output to begin a new one"
-        )
-
-
-def _difference(name: str, there: Any, now: Any) -> str:
-    if isinstance(there, dict) and isinstance(now, dict):
-        fields = [key for key in {**there, **now} if there.get(key) != now.get(key)]
-        return "; ".join(_difference(key, there.get(key), now.get(key)) for key in fields)
-    return f"{name}: there {there!r}, now {now!r}"
 
 
 def _keep_metrics_up_to(run: Run, start: int) -> None:
@@ -213,7 +190,8 @@ def _step_of(line: str) -> float:
 
 
 def _spec(plan: TrainingPlan, split: str, batch_size: int, augment: str) -> BatchSpec:
-    how = PRESETS[augment], plan.preprocess, plan.load_size
+    regions = REGION_PRESETS[augment]
+    how = PRESETS[augment], regions if regions.used else None, plan.preprocess, plan.load_size
     return BatchSpec(split, plan.image_size, batch_size, plan.seed, *how)
 
 

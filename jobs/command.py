@@ -6,6 +6,7 @@ Exit codes: 0 ok, 2 usage, 3 too many failures, 130 after Ctrl-C, 143 after SIGT
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -116,7 +117,10 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
         config = checked_output(config)
         if config.dry_run:
             print(to_yaml(dataclasses.replace(config, dry_run=False)), end="")
-        main(config)
+            with contextlib.redirect_stdout(sys.stderr):  # so that `--dry-run > run.yaml` is a config
+                main(config)
+        else:
+            main(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error

@@ -61,6 +61,10 @@ def main(config: Config) -> dict[str, Any]:
     print(f"{total} held-out label maps; {about['judge']['note']}", flush=True)
     if config.dry_run:
         return {}
+    known = finished(config, about)
+    if known is not None:
+        print("\n".join([f"{config.output}: measured already; nothing to do", *table(known)]), flush=True)
+        return known
     check_room(config.output, 64 * 2**20, "metrics and gallery")
     begin(config)
     tracker = open_run(config.tracking, config.output, "evaluate", config)
@@ -82,11 +86,23 @@ def main(config: Config) -> dict[str, Any]:
     return metrics
 
 
+def finished(config: Config, about: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics that stand in the output when they are of the same models, data and settings, else None."""
+    uri = storage.join(config.output, "metrics.json")
+    if not storage.exists(uri):
+        return None
+    known: dict[str, Any] = storage.read_json(uri)
+    return known if all(known.get(name) == value for name, value in about.items()) else None
+
+
 def describe(config: Config, pairs: Pairs, models: dict[str, str]) -> dict[str, Any]:
     """Who is measured by whom. Raises UserError when the class tables differ or nothing is held out."""
     from gaugan import checkpoint
 
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {
+        "data": {"uri": config.input, "hash": pairs.hash},
+        "settings": {name: getattr(config, name) for name in ("limit", "seeds", "seed", "inception", "gallery")},
+    }
     for name, system in (("model", "spade"), ("judge", "unet")):
         found = checkpoint.find(models[name])
         meta = checkpoint.read_meta(found)
@@ -173,7 +189,7 @@ def _write(config: Config, pairs: Pairs, about: dict[str, Any], part: Any, train
     from gaugan.evaluation import EXPLAINED, summarise
     from gaugan.evaluation_report import write_gallery
 
-    metrics = {**about, "seeds": config.seeds, **summarise(part, pairs.classes, training), "explained": EXPLAINED}
+    metrics = {**about, **summarise(part, pairs.classes, training), "explained": EXPLAINED}
     storage.write_json(storage.join(config.output, "metrics.json"), metrics)
     page = write_gallery(storage.join(config.output, "gallery"), metrics, part, pairs.classes)
     return metrics, page

@@ -13,9 +13,9 @@ import difflib
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -33,12 +33,13 @@ from gaugan.annotations import (
 )
 from gaugan.augment import augment_pair, preset
 from gaugan.errors import UserError
+from gaugan.progress import Progress
 from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
+from jobs.import_summary import MAX_REPORTED, Checked, shares, summary
 from jobs.tracking import open_run
 
-MAX_REPORTED = 20
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
 BYTES_PER_PIXEL = 2
 """Disk use of a stored pair, PNG picture and label map together; photographs at worst."""
@@ -92,27 +93,6 @@ class Rules:
     unknown_id: int | None
 
 
-@dataclass
-class Checked:
-    """What the first look at one JSON file found."""
-
-    path: str
-    uri: str
-    problems: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
-    picture_hash: str = ""
-    size: tuple[int, int] = (0, 0)
-    num_pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
-    """Pixels per class id."""
-    source_id: str = ""
-    split: str = ""
-
-    @property
-    def stem(self) -> str:
-        return self.path.removeprefix("labelme/").rsplit(".", 1)[0]
-
-
 def main(config: Config) -> dict[str, Any] | None:
     """Checks everything, then writes the dataset; returns its manifest (None after --dry-run or a stop)."""
     rules = read_rules(config)
@@ -120,7 +100,11 @@ def main(config: Config) -> dict[str, Any] | None:
         raise UserError(f"{config.output}: holds a dataset already; choose another --output or remove it first")
     one_thread = _one_torch_thread if config.augment_to else None  # torch takes seconds to import
     with ThreadPoolExecutor(config.num_workers * config.threads, initializer=one_thread) as pool:
-        checked = list(_ordered(pool, lambda entry: check(entry, config, rules), _find(config)))
+        entries = _find(config)
+        progress, checked = Progress(len(entries), unit="annotation"), []
+        for item in _ordered(pool, lambda entry: check(entry, config, rules), entries):
+            checked.append(item)
+            progress.tell(len(checked), "checked")
         _refuse_problems(checked, config, rules)
         assign_splits(checked, config)
         train = [item for item in checked if item.split == "train"]
@@ -225,10 +209,12 @@ def write_dataset(
     originals = [item for item, copy in rows if copy == 0]
     picked = _spread(range(len(originals)), SHEET_ROWS) + _spread(range(len(originals), len(rows)), SHEET_ROWS // 2)
     sheet: list[np.ndarray] = []
+    progress = Progress(len(rows), unit="pair")
     for place, (pair, image, label_map) in enumerate(_ordered(pool, lambda row: make_pair(*row, config, rules), rows)):
         if STOP():
             return None
         writer.add(pair)
+        progress.tell(place + 1, "written")
         if place in picked:
             sheet.append(label_strip(image, label_map, rules.table, SHEET_SIDE_PX))
     sheet_uri = storage.join(config.output, "contact_sheet.png")
@@ -267,35 +253,6 @@ def make_pair(item: Checked, copy: int, config: Config, rules: Rules) -> tuple[p
         provenance=pairs.provenance(**origin),
     )
     return pair, image, label_map
-
-
-def shares(checked: Iterable[Checked], table: labels.ClassTable) -> dict[str, float]:
-    """Class name -> share of all pixels, ignored ones last and only if there are any."""
-    total = np.sum([item.num_pixels for item in checked], axis=0)
-    found = {name: round(float(total[number] / total.sum()), 6) for name, number in table.ids.items()}
-    return found | ({"ignore": round(float(total[labels.IGNORE] / total.sum()), 6)} if total[labels.IGNORE] else {})
-
-
-def summary(checked: list[Checked], table: labels.ClassTable, num_copies: int) -> str:
-    """What was found, as a table for people, with warnings."""
-    splits = Counter(item.split for item in checked)
-    lines = [
-        f"{len(checked)} annotated pictures: {splits['train']} for training (+ {num_copies} augmented), "
-        f"{splits['held_out']} held out; classes {table.name} ({table.hash})",
-        f"  {'class':<16}{'pixels':>9}{'pictures':>10}",
-    ]
-    for name, share in shares(checked, table).items():
-        number = table.ids.get(name, labels.IGNORE)
-        lines.append(f"  {name:<16}{100 * share:>7.2f} %{sum(bool(item.num_pixels[number]) for item in checked):>10}")
-    for split in splits:
-        seen = np.sum([item.num_pixels for item in checked if item.split == split], axis=0)
-        missing = [name for name, number in table.ids.items() if not seen[number]]
-        if missing:
-            lines.append(f"warning: no pixel of {', '.join(missing)} in the {split} split")
-    hidden = [f"{item.path}: {note}" for item in checked for note in item.notes]
-    lines += [f"note: {note}" for note in hidden[:MAX_REPORTED]]
-    lines += [f"note: ... and {len(hidden) - MAX_REPORTED} more in report.json"] * (len(hidden) > MAX_REPORTED)
-    return "\n".join(lines)
 
 
 def _find(config: Config) -> list[storage.Entry]:

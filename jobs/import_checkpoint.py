@@ -27,7 +27,7 @@ class Config(JobConfig):
     """Flags of jobs/import_checkpoint.py."""
 
     input: str = ""
-    """Import: a folder with NAME_net_G.pth and, if present, NAME_net_D.pth and NAME_net_E.pth; or that G file itself."""
+    """Import: a folder with NAME_net_G.pth and, if they are there, _D.pth and _E.pth; or that G file itself."""
     model: str = ""
     """Export: a run or checkpoint of ours."""
     name: str = "latest"
@@ -110,15 +110,22 @@ def find_files(config: Config) -> dict[str, str]:
     return {"G": first, **{kind: uri for kind, uri in others.items() if storage.exists(uri)}}
 
 
-def _summary(uris: dict[str, str], networks: dict[str, Any], num_classes: int, spade: Any, size: tuple[int, int]) -> str:
-    counts = {name: sum(value.numel() for value in state.values()) for name, state in networks.items()}
-    kept = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if name != "style")
+def _summary(
+    uris: dict[str, str], networks: dict[str, Any], num_classes: int, spade: Any, size: tuple[int, int]
+) -> str:
+    counts = {name: _num_weights(state) for name, state in networks.items() if name != "style"}
+    kept = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items())
     norm = spade.generator_norm if spade.generator == "spade" else spade.resnet_norm
     extra = " + ignored pixels" * spade.dontcare_channel + " + instance edges" * spade.instance_edges
     return (
         f"{', '.join(uris.values())}\n{spade.generator}, {norm}, ngf {spade.ngf}, {num_classes} classes{extra}, "
-        f"{size[0]}x{size[1]} px, style {spade.style}; numbers: {kept}"
+        f"{size[0]}x{size[1]} px, style {spade.style}; weights: {kept}"
     )
+
+
+def _num_weights(state: dict[str, Any]) -> int:
+    moved = ("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked")
+    return sum(value.numel() for name, value in state.items() if not name.endswith(moved))
 
 
 def export_weights(config: Config) -> dict[str, Any]:

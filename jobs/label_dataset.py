@@ -31,7 +31,6 @@ from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
 from jobs.tracking import Tracker, open_run, resolve_model
 
-LINE_EVERY_S = 5.0
 MERGES_AT_ONCE = 4
 LABEL_MAP_BYTES = 8 * 1024
 
@@ -54,6 +53,10 @@ class Config(JobConfig):
     """Pictures per unit of work."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
+    mirror: bool = False
+    """Average with the answer for the mirrored picture: better labels for twice the time."""
+    remove_specks: bool = False
+    """Let components under 0.02 % of the picture take the class around them; provenance keeps how many there were."""
     held_out: float = 0.05
     """Share of the pictures kept for measuring."""
     min_confidence: float = 0.8
@@ -175,6 +178,8 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         seed=config.seed,
         device="cuda" if config.use_gpu else "cpu",
         precision=config.precision,
+        mirror=config.mirror,
+        remove_specks=config.remove_specks,
         recursive=config.recursive,
         limit=config.limit,
         num_inputs=len(items),
@@ -224,7 +229,7 @@ def _label(job: Job) -> None:
 
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
         _merge(job, shard)
-    progress, last = Progress(job.plan.num_inputs, done, unit="picture"), time.monotonic()
+    progress = Progress(job.plan.num_inputs, done, unit="picture")
     if work:
         pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
         print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
@@ -232,9 +237,7 @@ def _label(job: Job) -> None:
             if row is not None:
                 done += _account(job, row)
             _collect(job, MERGES_AT_ONCE)
-            if time.monotonic() - last >= LINE_EVERY_S:
-                last = time.monotonic()
-                print(progress.line(done, _tallies(job.tally)), flush=True)
+            progress.tell(done, _tallies(job.tally))
     _collect(job, 0)
 
 

@@ -36,7 +36,9 @@ class LabelActor:
         torch.set_num_threads(self.plan.threads)
         torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
         torch.backends.cudnn.deterministic = True
-        self.segmenter = Segmenter.load(self.plan.model, device=self.plan.device, precision=self.plan.precision)
+        self.segmenter = Segmenter.load(
+            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror
+        )
         self.segmenter.image_size = self.plan.segment_size
         if self.segmenter.checkpoint_hash != self.plan.model_hash:
             raise UserError(

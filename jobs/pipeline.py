@@ -56,10 +56,12 @@ class PipelineConfig(JobConfig):
     """Annotated training pairs after augmentation."""
     unet_image_size: tuple[int, ...] = (128,)
     """Size at which the segmenters work."""
-    unet_steps: int = 240
+    unet_steps: int = 560
     """Steps of the U-Net that labels."""
-    judge_steps: int = 160
+    judge_steps: int = 360
     """Steps of the second U-Net, the one that judges paintings."""
+    unet_batch_size: int = 8
+    """Pictures per step of the U-Nets: in a short run many small steps learn more than few large ones."""
     image_size: tuple[int, ...] = (64,)
     """Size of the paintings."""
     encoder_steps: int = 350
@@ -92,6 +94,7 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
     plan: list[tuple[str, Callable[[steps.Road], str]]] = [
         ("import_annotations", steps.import_annotations),
         ("train_unet", steps.train_unet),
+        ("evaluate_unet", steps.evaluate_unet),
         ("train_unet (judge)", steps.train_judge),
         ("label_dataset", steps.label_dataset),
         ("train_encoder", steps.train_encoder),
@@ -99,7 +102,7 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
         ("evaluate", steps.evaluate),
     ]
     if config.sweep_trials:
-        plan.insert(5, ("tune/sweep", steps.sweep))
+        plan.insert(6, ("tune/sweep", steps.sweep))
     if not config.annotations:
         plan.insert(0, ("draw the built-in sample", steps.draw_sample))
         config = dataclasses.replace(
@@ -129,6 +132,8 @@ def check_inputs(config: PipelineConfig) -> None:
         "encoder_steps",
         "gan_steps",
         "ngf",
+        "unet_batch_size",
+        "batch_size",
     ):
         if getattr(config, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least 1")

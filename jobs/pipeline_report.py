@@ -31,6 +31,9 @@ def write_report(output: str, table: Sequence[tuple[str, str, str]]) -> str:
     page.table(["step", "measured", "time"], [(name, measured, took) for name, measured, took in table])
     links = {
         "Annotated pairs: contact sheet": "annotated/contact_sheet.png",
+        "The U-Net on held-out annotations: what it takes for what, worst pictures first": (
+            "unet_evaluation/page/index.html"
+        ),
         "Labelled pictures, least sure first": "labelled/report/index.html",
         "Evaluation: gallery and metrics": "evaluation/gallery/index.html",
         "Sweep: leaderboard": "sweep/leaderboard.md",

@@ -79,15 +79,24 @@ def import_annotations(road: Road) -> str:
 
 def train_unet(road: Road) -> str:
     """The U-Net that labels."""
-    return _train_unet(road, "unet", road.config.unet_steps, "v3", 0)
+    return _train_unet(road, "unet", road.config.unet_steps, 0)
+
+
+def evaluate_unet(road: Road) -> str:
+    """The labelling U-Net on held-out annotations at their own size, as the label job will use it."""
+    from jobs import evaluate_unet as job
+
+    flags = road.flags("unet_evaluation", model=road.folder("unet"), input=road.folder("annotated"))
+    metrics = job.main(job.Config(**flags, mirror=True, remove_specks=True))
+    return "" if STOP() else _named(metrics, "miou", "iou_eye", "iou_mouth", "specks")
 
 
 def train_judge(road: Road) -> str:
-    """Another U-Net (version, seed), so that paintings are not judged by the one that made their labels."""
-    return _train_unet(road, "judge", road.config.judge_steps, "v2", 1)
+    """Another U-Net (other seed), so that paintings are not judged by the one that made their labels."""
+    return _train_unet(road, "judge", road.config.judge_steps, 1)
 
 
-def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: int) -> str:
+def _train_unet(road: Road, name: str, steps: int, seed_offset: int) -> str:
     from gaugan.unet.config import UNetConfig
     from jobs import train_unet as job
 
@@ -97,14 +106,14 @@ def _train_unet(road: Road, name: str, steps: int, version: Any, seed_offset: in
             **{**road.flags(name), "seed": own.seed + seed_offset},
             input=road.folder("annotated"),
             image_size=own.unet_image_size,
-            batch_size=own.batch_size,
+            batch_size=own.unet_batch_size,
             steps=steps,
-            report_every=20,
+            report_every=40,
             evaluate_every=max(steps // 2, 1),
             sample_every=steps,
             save_every=max(steps // 2, 1),
             register=name == "unet",
-            unet=UNetConfig(version=version, encoder_weights=own.encoder_weights),
+            unet=UNetConfig(encoder_weights=own.encoder_weights),
         )
     )
     return "" if STOP() else _figures(result, "miou", "iou_eye", "iou_mouth", "specks")
@@ -116,7 +125,7 @@ def label_dataset(road: Road) -> str:
 
     own = road.config
     flags = road.flags("labelled", input=own.images, model=road.folder("unet"), held_out=own.held_out_labelled)
-    stats = job.main(job.Config(**flags, max_failure_rate=own.max_failure_rate))
+    stats = job.main(job.Config(**flags, mirror=True, remove_specks=True, max_failure_rate=own.max_failure_rate))
     if STOP():
         return ""
     return (
@@ -216,5 +225,8 @@ def evaluate(road: Road) -> str:
 
 def _figures(result: dict[str, Any], *names: str) -> str:
     """The named held-out figures of a training's best checkpoint."""
-    metrics = result["best"]["metrics"]
+    return _named(result["best"]["metrics"], *names)
+
+
+def _named(metrics: dict[str, Any], *names: str) -> str:
     return "  ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)

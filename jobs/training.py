@@ -86,8 +86,9 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     """
     from gaugan.data_check import check_data
     from gaugan.pairs import Pairs
+    from gaugan.resume import check_resume
     from gaugan.systems import check_models
-    from gaugan.training import check_resume, finished
+    from gaugan.training import finished
 
     plan = job.plan(system, config)
     pairs = Pairs.open(plan.data)
@@ -99,7 +100,7 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     done = finished(plan)
     if done is not None:
         return done
-    check_room(plan.output, 2 * 2**30 if plan.image_size[0] >= 256 else 512 * 2**20, "checkpoints")
+    check_room(plan.output, 64 * 2**20, "the run")  # its checkpoints are measured once the networks stand
     begin(job)
     tracker = open_run(job.tracking, job.output, system, job)
     try:
@@ -164,11 +165,31 @@ def fit(
     )
     try:
         outcome = attended(trainer.fit, wire).return_value
+    except ray.train.TrainingFailedError as error:
+        if not ended_by_the_system(error):
+            raise
+        raise UserError(
+            f"a worker was ended by the system {max_failures + 1} times, most likely because memory ran out: lower "
+            f"--batch-size ({plan.batch_size}), --image-size {plan.image_size} or --num-workers ({num_workers}). The "
+            f"newest checkpoint stays; the same command continues from it. Ray says: {str(error).strip()[-500:]}"
+        ) from error
     finally:
         storage.remove(scratch)
     if "user_error" in outcome:
         raise UserError(outcome["user_error"])
     return outcome
+
+
+def ended_by_the_system(error: Exception) -> bool:
+    """True when workers did not fail but vanished: Ray's memory monitor or the kernel killed them."""
+    import ray.exceptions
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    gone = (
+        *(ray.exceptions.OutOfMemoryError, ray.exceptions.ActorDiedError, ray.exceptions.WorkerCrashedError),
+        WorkerHealthCheckFailedError,
+    )
+    return any(isinstance(failure, gone) for failure in getattr(error, "worker_failures", {}).values())
 
 
 class Wire:

@@ -39,6 +39,9 @@ def test_an_evaluation_writes_numbers_a_gallery_and_what_they_mean(
     assert metrics["pictures"] == 10 and set(KINDS) <= set(metrics) and metrics["explained"] == EXPLAINED
     assert {"miou", "pixel_accuracy", "iou_eye", "frechet_unet", "kernel_unet"} <= set(metrics["painted"])
     assert metrics["judge"]["is_the_labeller"] is False and metrics["judge"]["hash"] == model_hash(models["judge"])
+    before = (tmp_path / "out" / "run.json").read_text()
+    assert job.main(config) == metrics
+    assert (tmp_path / "out" / "run.json").read_text() == before, "the same evaluation was not done again"
     gallery = tmp_path / "out" / "gallery"
     assert len(list((gallery / "pictures").glob("gallery-*.png"))) == 3
     assert "real (ceiling)" in (gallery / "index.html").read_text()

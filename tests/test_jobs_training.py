@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from gaugan import checkpoint
+from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
 from gaugan.pairs import Pair, PairsWriter
@@ -72,6 +73,14 @@ def reported_steps(output: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
+def kill_workers() -> list[int]:
+    """Kills the training workers of this test session's own Ray."""
+    mine = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+    for process in mine:
+        process.kill()
+    return [process.pid for process in mine]
+
+
 @pytest.mark.ray
 def test_a_run_in_two_sittings_gives_the_bytes_of_a_run_in_one(ray_local: None, pairs: str, tmp_path: Path) -> None:
     straight, halves = tmp_path / "straight", tmp_path / "halves"
@@ -91,10 +100,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(ray_local: None,
     def kill_once_saved() -> None:
         while not (killed / "checkpoints" / "step_00000002" / "meta.json").exists():
             time.sleep(0.02)
-        for process in psutil.Process().children(recursive=True):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                victims.append(process.pid)
-                process.kill()
+        victims.extend(kill_workers())
 
     thread = threading.Thread(target=kill_once_saved)
     thread.start()
@@ -104,6 +110,21 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(ray_local: None,
     assert result["status"] == "finished"
     assert weights(undisturbed) == weights(killed)
     assert reported_steps(killed) == reported_steps(undisturbed)
+
+
+@pytest.mark.ray
+def test_a_worker_that_vanishes_too_often_names_the_flags_to_lower(ray_local: None, pairs: str, tmp_path: Path) -> None:
+    def kill_each_worker() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (tmp_path / "run" / "checkpoints").exists():
+            time.sleep(0.05)
+        kill_workers()
+
+    killer = threading.Thread(target=kill_each_worker)
+    killer.start()
+    with pytest.raises(UserError, match="memory ran out: lower --batch-size"):
+        train_gaugan.main(job(pairs, tmp_path / "run", steps=2000, max_failures=0))
+    killer.join()
 
 
 @pytest.mark.ray

@@ -214,3 +214,19 @@ def test_everything_works_the_same_on_an_object_store(tmp_path: Path, bucket: st
     assert labelling.staged_chunks(f"{bucket}/out") == {(0, 0), (0, 1)}
     same = storage.read_bytes(labelling.part_uri(f"{bucket}/out", "pairs", 0))
     assert same == Path(labelling.part_uri(str(tmp_path / "out"), "pairs", 0)).read_bytes()
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_specks_go_when_asked_to_and_their_number_is_kept(tmp_path: Path, remove: bool) -> None:
+    image = np.zeros((120, 120, 3), dtype=np.uint8)
+    image[:, 60:] = 255
+    image[5, 5] = 255  # 1 of 14,400 pixels, where components under 2.88 are specks
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encode_png(image))
+    items = [Item("a.png", 1, "train")]
+    plan = make_plan(items, input=str(tmp_path / "in"), remove_specks=remove)
+    chunk = Chunk(0, 0, tuple(items))
+    pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
+    row = labelling.staged_row(pictures[0], plan, PORTRAIT_CLASSES)
+    assert json.loads(row["provenance"])["specks"] == 1
+    assert decode_label_map(row["label_map"], PORTRAIT_CLASSES)[5, 5] == (0 if remove else 5)

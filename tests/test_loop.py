@@ -147,3 +147,11 @@ def test_a_meter_starts_anew_after_it_was_read() -> None:
     meter = Meter()
     meter.add({"loss": torch.tensor(2.0)}, False)
     assert meter.take() == {"loss": 2.0} and meter.take() == {}
+
+
+def test_a_metric_that_only_some_steps_have_is_averaged_over_those() -> None:
+    meter = Meter()
+    for values in ({"g": torch.tensor(4.0), "d": torch.tensor(1.0)}, {"d": torch.tensor(3.0)}):
+        meter.add(values | {"skipped": torch.tensor(0.0)}, False)
+    meter.add({"g": torch.tensor(torch.nan), "skipped": torch.tensor(1.0)}, True)
+    assert meter.take() == {"g": 4.0, "d": 2.0, "skipped": 1.0}

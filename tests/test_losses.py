@@ -51,6 +51,16 @@ def test_kl_is_the_mean_over_pictures_of_the_sum_over_dimensions():
     mu, logvar = torch.randn(4, 8), torch.randn(4, 8)
     published = 0.05 * -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
     torch.testing.assert_close(0.2 * losses.kl_divergence(mu, logvar), published)
+    torch.testing.assert_close(0.05 * losses.kl_divergence(mu, logvar, "sum"), published)
+
+
+def test_the_perceptual_loss_weighs_its_layers_and_holds_the_real_side():
+    fake = [torch.zeros(1, 2, 2, 2, requires_grad=True), torch.ones(1, 1, 1, 1)]
+    real = [torch.full((1, 2, 2, 2), 0.5, requires_grad=True), torch.full((1, 1, 1, 1), -1.0)]
+    loss = losses.perceptual(fake, real, (1 / 4, 1.0))
+    assert loss.item() == pytest.approx(0.5 / 4 + 2)
+    loss.backward()
+    assert fake[0].grad is not None and real[0].grad is None
 
 
 def test_gaussian_samples_follow_their_generator():

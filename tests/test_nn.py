@@ -9,6 +9,7 @@ from torch import nn
 from gaugan.nn import (
     RunningStatistics,
     SpectralConv2d,
+    SpectralConvTranspose2d,
     autocast,
     fold_spectral_norm,
     initialise,
@@ -28,6 +29,29 @@ def pair_of_layers() -> tuple[SpectralConv2d, nn.Conv2d]:
     ours = SpectralConv2d(3, 5, 3, padding=1)
     ours.load_state_dict(reference.state_dict())
     return ours, reference
+
+
+def test_spectral_transposed_conv_equals_the_legacy_hook_and_folds():
+    torch.manual_seed(0)
+    reference = torch.nn.utils.spectral_norm(nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1))
+    ours = SpectralConvTranspose2d(4, 3)
+    ours.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 4, 5, 6)
+    power_iteration(ours)
+    torch.testing.assert_close(ours(x), reference(x))
+    torch.testing.assert_close(ours.weight_v, reference.weight_v)
+    wanted = ours(x)
+    assert wanted.shape == (2, 3, 10, 12)
+    torch.testing.assert_close(fold_spectral_norm(nn.Sequential(ours))(x), wanted)
+
+
+def test_initial_scales_of_normalisation_layers_are_drawn_around_one():
+    norm = nn.BatchNorm2d(2000)
+    initialise(norm, "none")
+    assert (norm.weight == 1).all()
+    initialise(norm, "reference")
+    assert norm.weight.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_spectral_conv_has_the_key_names_of_the_legacy_hook():

@@ -139,6 +139,21 @@ def test_vgg_features_end_after_the_published_layers(tmp_path):
     assert features.weights == (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
+def test_the_two_vgg_losses_differ_by_the_normalisation_of_their_input(tmp_path):
+    from torchvision.models import vgg19
+
+    torch.manual_seed(0)
+    torch.save(vgg19(weights=None).features.state_dict(), tmp_path / "vgg.pth")
+    published, normalised = (load_features(f"{kind}:{tmp_path}/vgg.pth") for kind in ("vgg19", "vgg19-imagenet"))
+    assert published is not None and normalised is not None and normalised.name == "vgg19-imagenet"
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    by_hand = ((image / 2 + 0.5) - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    for mine, theirs in zip(normalised(image), published(by_hand), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(normalised(image)[0], published(image)[0])
+
+
 def test_unet_features_come_from_our_own_checkpoint(tmp_path):
     from gaugan.unet.networks import UNet
 

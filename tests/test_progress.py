@@ -34,6 +34,19 @@ def test_the_rate_follows_the_last_minutes(monkeypatch: pytest.MonkeyPatch) -> N
     assert meter.rate() == pytest.approx(1.0)
 
 
+def test_short_work_stays_silent_and_long_work_tells_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress(100)
+    for done in range(1, 101):
+        now[0] = done * 0.1
+        shown.tell(done, "drawn")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["50/100", "100/100"] and "ETA 0:05" in lines[0]
+
+
 def test_no_total_and_no_time_passed_give_a_line_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.time, "monotonic", lambda: 5.0)
     assert Progress(total=0).line(0) == "0/0 step  100 %  0 step/s  ETA ?"

@@ -10,7 +10,8 @@ from gaugan import checkpoint
 from gaugan.config import to_plain
 from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES
-from gaugan.segmenter import Segmenter, fit, fuse_batch_norms, unfit
+from gaugan.segmenter import Segmenter, fit, unfit
+from gaugan.unet.fusion import ActivatedConv2d, fuse_activations, fuse_batch_norms
 from gaugan.unet.networks import VERSIONS, UNet
 from gaugan.unet.system import UNetConfig, UNetSystem
 
@@ -69,6 +70,17 @@ def test_fusing_leaves_no_batch_norm_behind() -> None:
     for version in VERSIONS:
         fused = fuse_batch_norms(make_unet(version))
         assert not [module for module in fused.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_activations_move_into_the_convolutions_and_change_nothing_else() -> None:
+    for version in VERSIONS:
+        plain = fuse_batch_norms(make_unet(version))
+        image = torch.rand(1, 3, 64, 64) * 2 - 1
+        with torch.inference_mode():
+            expected = plain(image)
+            fused = fuse_activations(plain)
+            torch.testing.assert_close(fused(image), expected, rtol=1e-4, atol=1e-6)
+        assert sum(isinstance(module, ActivatedConv2d) for module in fused.modules()) > 30
 
 
 def test_label_maps_have_the_size_of_their_pictures(saved: str) -> None:

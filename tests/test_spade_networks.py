@@ -1,11 +1,13 @@
 """The networks against the published code: parameter counts, key names, its mathematics written out once more."""
 
 import math
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gaugan.errors import UserError
 from gaugan.nn import power_iteration
@@ -13,6 +15,7 @@ from gaugan.spade.discriminator import Discriminator
 from gaugan.spade.encoder import StyleEncoder
 from gaugan.spade.modulation import LabelPyramid, Spade, SpadeNorm
 from gaugan.spade.networks import Generator
+from gaugan.spade.pix2pixhd import Pix2PixHDGenerator
 
 torch.set_num_threads(1)
 
@@ -40,6 +43,47 @@ def test_generator_sizes_are_the_published_ones(label_channels, image_size, upsa
     assert len(generator.state_dict()) == tensors
 
 
+def billions(network: nn.Module, *inputs: Tensor | None) -> tuple[float, float]:
+    """Multiply-adds of a pass, and the share of them in SPADE's modulations; networks live on the meta device."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*inputs)
+    total = counter.get_total_flops()
+    modulations = [sum(n.values()) for name, n in counter.get_flop_counts().items() if re.search(r"norm_[01s]$", name)]
+    return total / 2e9, sum(modulations) / total
+
+
+@pytest.mark.parametrize(
+    ("label_channels", "image_size", "upsampling", "z_dim", "ngf", "wanted", "share"),
+    [
+        (184, (256, 256), "normal", None, 64, 191.1, 0.78),  # COCO-Stuff
+        (151, (256, 256), "normal", None, 64, 181.2, 0.77),  # ADE20K
+        (36, (256, 512), "more", None, 64, 281.3, 0.73),  # Cityscapes
+        (7, (256, 256), "normal", 256, 64, 137.6, 0.69),
+        (7, (512, 512), "normal", 256, 64, 550.3, 0.69),
+        (7, (512, 512), "more", 256, 64, 527.6, 0.71),
+        (7, (512, 512), "most", 256, 64, 242.8, 0.81),
+        (7, (512, 512), "more", 256, 32, 230.5, 0.84),
+    ],
+)
+def test_generators_take_the_published_multiply_adds(label_channels, image_size, upsampling, z_dim, ngf, wanted, share):
+    with torch.device("meta"):
+        generator = Generator(label_channels, image_size, ngf=ngf, z_dim=z_dim, upsampling=upsampling)
+        z = None if z_dim is None else torch.empty(1, z_dim)
+        total, of_modulations = billions(generator, torch.empty(1, label_channels, *image_size), z)
+    assert total == pytest.approx(wanted, abs=0.06)
+    assert of_modulations == pytest.approx(share, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("label_channels", "image_size", "wanted"),
+    [(184, (256, 256), 8.5), (151, (256, 256), 7.8), (36, (256, 512), 10.5), (7, (256, 256), 4.7), (7, (512, 512), 18)],
+)
+def test_discriminators_take_the_published_multiply_adds(label_channels, image_size, wanted):
+    with torch.device("meta"):
+        inputs = torch.empty(1, label_channels, *image_size), torch.empty(1, 3, *image_size)
+        assert billions(Discriminator(label_channels + 3), *inputs)[0] == pytest.approx(wanted, abs=0.06)
+
+
 @pytest.mark.parametrize(("label_channels", "millions"), [(184, 5.90), (151, 5.84), (36, 5.60), (7, 5.54)])
 def test_discriminator_sizes_are_the_published_ones(label_channels, millions):
     with torch.device("meta"):
@@ -50,7 +94,19 @@ def test_discriminator_sizes_are_the_published_ones(label_channels, millions):
 
 def test_encoder_size_is_the_published_one():
     with torch.device("meta"):
-        assert num_parameters(StyleEncoder()) / 1e6 == pytest.approx(10.46, abs=0.005)
+        encoder = StyleEncoder()
+        assert num_parameters(encoder) / 1e6 == pytest.approx(10.46, abs=0.005)
+        assert billions(encoder, torch.empty(1, 3, 256, 256))[0] == pytest.approx(1.127, abs=0.001)  # by hand, below
+    sizes = [(3, 64, 128), (64, 128, 64), (128, 256, 32), (256, 512, 16), (512, 512, 8), (512, 512, 4)]
+    by_hand = sum(9 * before * after * side**2 for before, after, side in sizes) + 2 * 8192 * 256
+    assert by_hand / 1e9 == pytest.approx(1.127, abs=0.001)
+
+
+def test_the_baselines_size_is_that_of_its_layers():
+    with torch.device("meta"):
+        generator = Pix2PixHDGenerator(184)
+    convolutions = 49 * 184 * 64 + sum(9 * 64 * 2**n * 64 * 2 ** (n + 1) for n in range(4)) * 2 + 9 * 2 * 9 * 1024**2
+    assert num_parameters(generator) == convolutions + 49 * 64 * 3 + 3  # instance norm leaves no bias but the last
 
 
 def test_key_names_are_the_published_ones():
@@ -84,6 +140,17 @@ def test_discriminator_maps_have_the_published_sizes():
     assert [x.shape[2] for x in outputs[0]] == [129, 65, 33, 34, 35]
     assert [x.shape[2] for x in outputs[1]] == [65, 33, 17, 18, 19]
     assert [x.shape[1] for x in outputs[0]] == [64, 128, 256, 512, 1]
+    with torch.device("meta"):
+        outputs = Discriminator(10)(torch.empty(1, 7, 512, 512), torch.empty(1, 3, 512, 512))
+    assert [x.shape[2] for x in outputs[0]] == [257, 129, 65, 66, 67]
+    assert [x.shape[2] for x in outputs[1]] == [129, 65, 33, 34, 35]
+    with torch.device("meta"):
+        three = Discriminator(10, num_scales=3, num_layers=3)(torch.empty(1, 7, 96, 64), torch.empty(1, 3, 96, 64))
+    assert [[tuple(x.shape[2:]) for x in scale] for scale in three] == [
+        [(49, 33), (25, 17), (26, 18), (27, 19)],
+        [(25, 17), (13, 9), (14, 10), (15, 11)],
+        [(13, 9), (7, 5), (8, 6), (9, 7)],
+    ]
 
 
 def block_by_hand(state: dict[str, Tensor], name: str, x: Tensor, onehot: Tensor) -> Tensor:

@@ -154,6 +154,7 @@ def test_evaluation_measures_consistency_with_the_judge_and_changes_nothing():
     result = system.evaluate([make_batch(0)])
     assert result["consistency_miou"] == 1.0 and result["consistency_accuracy"] == 1.0
     assert result["style_effect"] > 0 and "g_feat" in result
+    assert result["active_units"] == system.style.prior.active_units() > 0
     assert result == system.evaluate([make_batch(0)])
     assert_same(before, flat(system))
     with pytest.raises(UserError, match="empty"):
@@ -179,6 +180,12 @@ def test_ignored_pixels_belong_to_no_class_or_to_one_more():
 def test_learning_rate_is_a_function_of_the_step():
     assert [learning_rate_factor(step, None, 1) for step in (0, 10**6)] == [1.0, 1.0]
     assert [learning_rate_factor(step, 10, 4) for step in (9, 10, 12, 14, 99)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_published_stairs_of_the_learning_rate():
+    # 3 epochs of 10 steps held, then 5 epochs falling: the rate changes after the epoch that follows the held ones.
+    rate = [learning_rate_factor(step, decay_start=30, decay_steps=50, decay_every=10) for step in range(0, 80, 5)]
+    assert rate == pytest.approx([1.0] * 8 + [0.8, 0.8, 0.6, 0.6, 0.4, 0.4, 0.2, 0.2])
 
 
 def test_two_rates_follow_the_published_rule():

@@ -193,6 +193,15 @@ def test_other_settings_for_the_same_output_are_refused_by_name(plan: TrainingPl
     assert run_training(replace(plan, config={"learning_rate": 0.05}))["status"] == "finished"
 
 
+def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_first_step(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda uri: 10)
+    with pytest.raises(UserError, match="lower --keep"):
+        run_training(plan)
+    assert not checkpoint.steps(plan.output)
+
+
 def test_a_finished_run_does_nothing_and_goes_on_with_more_steps(plan: TrainingPlan) -> None:
     run_training(replace(plan, steps=12))
     before = lines(plan.output)

@@ -40,6 +40,7 @@ from gaugan.portraits.hair import (
 )
 from gaugan.portraits.hairstyle import draw_hairstyle
 from gaugan.portraits.look import Look, draw_look
+from gaugan.progress import Progress
 
 Image8 = NDArray[np.uint8]
 
@@ -167,17 +168,21 @@ def portrait_seed(seed: int, index: int) -> int:
 
 def write_annotated(folder_uri: str, count: int, size: int | tuple[int, int], seed: int = 0) -> None:
     """`images/portrait_00000.png` .. with label maps `labelme/portrait_00000.json`, as a person leaves them."""
+    progress = Progress(count, unit="portrait")
     for index in range(count):
         image, label_map = draw_portrait(portrait_seed(seed, index), size)
         stem = f"portrait_{index:05d}"
         storage.write_bytes(storage.join(folder_uri, "images", f"{stem}.png"), encode_png(image))
         text = write_labelme(label_map, PORTRAIT_CLASSES, f"../images/{stem}.png")
         storage.write_text(storage.join(folder_uri, "labelme", f"{stem}.json"), text)
+        progress.tell(index + 1, "drawn")
 
 
 def write_pictures(folder_uri: str, count: int, size: int | tuple[int, int], seed: int = 1) -> None:
     """Pictures without labels: every third a JPEG, the others PNG."""
+    progress = Progress(count, unit="portrait")
     for index in range(count):
         image, _ = draw_portrait(portrait_seed(seed, index), size)
         suffix, data = ("jpg", encode_jpeg(image)) if index % 3 == 2 else ("png", encode_png(image))
         storage.write_bytes(storage.join(folder_uri, f"portrait_{index:05d}.{suffix}"), data)
+        progress.tell(index + 1, "drawn")

@@ -50,6 +50,8 @@ class SpadeConfig:
     """Where z comes from: a style encoder trained before, one trained together with the generator, or no z at all."""
     encoder: str = ""
     """URI of the style_vae run or checkpoint, for style=frozen_encoder."""
+    initial: str = ""
+    """URI of a spade run or of imported weights (jobs/import_checkpoint.py) to begin with; empty = from chance."""
     features: str = "none"
     """Perceptual features: vgg19[:URI of its weights] on pictures in [-1, 1] as published, vgg19-imagenet[:URI] on
     normalised ones, unet:URI of a U-Net checkpoint, or none."""

@@ -7,6 +7,7 @@ names of the published SPADE code (Park et al. 2019, arXiv:1903.07291).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
-from gaugan.sync_norm import SyncBatchNorm2d
+from gaugan.sync_norm import shared_batchnorm
 
 NORMS = ("none", "batch", "sync_batch", "instance")
 
@@ -42,8 +43,14 @@ def parse_norm(norm: str) -> tuple[bool, str]:
 
 def normalised(conv: nn.Module, channels: int, kind: str) -> nn.Module:
     """The convolution followed by its normalisation; the convolution alone for "none"."""
-    layers = {"batch": nn.BatchNorm2d, "sync_batch": SyncBatchNorm2d, "instance": nn.InstanceNorm2d}
-    return conv if kind == "none" else nn.Sequential(conv, layers[kind](channels))
+    if kind == "none":
+        return conv
+    layers: dict[str, Callable[[int], nn.Module]] = {
+        "batch": nn.BatchNorm2d,
+        "sync_batch": shared_batchnorm,
+        "instance": nn.InstanceNorm2d,
+    }
+    return nn.Sequential(conv, layers[kind](channels))
 
 
 class PatchDiscriminator(nn.Module):

@@ -5,6 +5,7 @@ Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.errors import UserError
-from gaugan.sync_norm import SyncBatchNorm2d
+from gaugan.sync_norm import shared_batchnorm
 
 NormKind = Literal["syncbatch", "batch", "instance"]
-NORMS: dict[NormKind, type[nn.Module]] = {
-    "syncbatch": SyncBatchNorm2d,
+NORMS: dict[NormKind, Callable[..., nn.Module]] = {
+    "syncbatch": shared_batchnorm,
     "batch": nn.BatchNorm2d,
     "instance": nn.InstanceNorm2d,
 }

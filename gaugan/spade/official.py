@@ -231,7 +231,9 @@ def import_networks(
 
 def _style_of(settings: Mapping[str, Any], states: Mapping[str, State], source: str) -> Literal["joint_vae", "none"]:
     if "z_dim" in settings and "E" not in states:
-        raise UserError(f"{source}: this generator starts from a style vector: give its encoder (..._net_E.pth) as well")
+        raise UserError(
+            f"{source}: this generator starts from a style vector: give its encoder (..._net_E.pth) as well"
+        )
     if "z_dim" not in settings and "E" in states:
         raise UserError(f"{source}: this generator takes no style vector; leave out the encoder (..._net_E.pth)")
     if "z_dim" in settings and settings["z_dim"] != len(states["E"]["fc_mu.weight"]):

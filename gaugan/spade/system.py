@@ -30,6 +30,7 @@ from gaugan.nn import (
 )
 from gaugan.spade.build import build_discriminator, build_generator, encode_labels
 from gaugan.spade.config import SpadeConfig, learning_rate_factor
+from gaugan.spade.initial import load_initial_weights
 from gaugan.spade.objective import FeatureNetwork, Outputs, SpadeObjective
 from gaugan.spade.style import Style, style_for
 from gaugan.sync_norm import synchronise
@@ -84,6 +85,9 @@ class SpadeSystem:
             self.in_training.append(self.style.encoder)
         for network in self.in_training:
             synchronise(network, clamps=config.mode == "faithful")
+        if config.initial:
+            own = {"E", "style"} if config.style == "frozen_encoder" else set()
+            load_initial_weights({n: m for n, m in self.networks.items() if n not in own}, config.initial, classes)
         self.images_seen = 0
         self._make_optimisers()
 

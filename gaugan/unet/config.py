@@ -34,7 +34,7 @@ class UNetConfig:
     """Share of decay_steps that is trained at half the image size, four times cheaper (if that is 128 px or more)."""
     dice: float = 1.0
     """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
-    class_power: float = 0.0
+    class_power: float = 0.5
     """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency."""
     ema_half_life_images: float = 2000.0
     """The evaluated weights are a moving average with this half-life."""
