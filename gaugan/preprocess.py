@@ -2,7 +2,8 @@
 
 The modes and their arithmetic are those of the published SPADE code (Park et al. 2019, arXiv:1903.07291), and "fit" is
 ours. Pictures are resized bicubically, label and instance maps by nearest neighbour, all alike. Where the published
-code would pad a picture that is smaller than the cut with black (class 0 in the label map), ours refuses beforehand.
+code would pad a picture that is smaller than the cut with black (class 0 in the label map), ours refuses beforehand;
+where its scale_shortside scales the longer side alone (640x480 with load size 286 -> 381x480), ours scales both.
 """
 
 from __future__ import annotations
