@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ class Augmentation:
 
 PRESETS = {
     "none": Augmentation(),
+    "flip": Augmentation(mirror=0.5),
     "mild": Augmentation(
         rotate_degrees=8, mirror=0.5, scale=0.08, translate=0.04, warp=0.03, warp_cells=5,
         brightness=0.1, contrast=0.1, saturation=0.1, hue_degrees=6,
@@ -103,13 +105,23 @@ def preset(name: str) -> Augmentation:
 def augment_pair(
     image: np.ndarray, label_map: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (H, W, 3) and uint8 (H, W) -> a changed pair of the same sizes; the inputs are never written to.
+    """`augment_maps` for a picture and its label map alone."""
+    image, (label_map,) = augment_maps(image, [label_map], augmentation, rng)
+    return image, label_map
+
+
+def augment_maps(
+    image: np.ndarray, maps: Sequence[np.ndarray], augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """uint8 (H, W, 3) and maps (H, W) of small integers (labels, instances) -> all changed alike, of the same sizes.
 
     A pure function of its arguments and the state of `rng`, of which it always draws the same count of numbers, so
-    changing one amount leaves the other draws alone. No label appears that `label_map` did not hold.
+    changing one amount leaves the other draws alone. No number appears in a map that it did not hold; the inputs are
+    never written to.
     """
-    if image.shape[:2] != label_map.shape:
-        raise ValueError(f"picture {image.shape[:2]} and label map {label_map.shape} differ in size")
+    for each in maps:
+        if image.shape[:2] != each.shape:
+            raise ValueError(f"picture {image.shape[:2]} and label map {each.shape} differ in size")
     import torch
 
     draws = rng.uniform(-1.0, 1.0, size=10)
@@ -117,18 +129,18 @@ def augment_pair(
     mirrored = draws[0] < 2.0 * augmentation.mirror - 1.0
     if not (augmentation.resamples or augmentation.recolours):
         step = -1 if mirrored else 1
-        return np.array(image[:, ::step], order="C"), np.array(label_map[:, ::step], order="C")
+        return np.array(image[:, ::step], order="C"), [np.array(each[:, ::step], order="C") for each in maps]
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()  # (3, H, W), 0..255
-    labels = torch.from_numpy(np.array(label_map))[None].float()  # (1, H, W)
+    labels = torch.from_numpy(np.stack(maps).astype(np.float32))  # (maps, H, W); exact below 2^24
     if augmentation.resamples:
-        coordinates = _source_coordinates(label_map.shape, augmentation, draws[1:5], moves, mirrored)
+        coordinates = _source_coordinates(image.shape[:2], augmentation, draws[1:5], moves, mirrored)
         pixels, labels = _read(pixels, coordinates, "bilinear"), _read(labels, coordinates, "nearest")
     elif mirrored:
         pixels, labels = pixels.flip(-1), labels.flip(-1)
     if augmentation.recolours:
         pixels = _recolour(pixels, augmentation, draws[5:10])
     pixels = pixels.round_().clamp_(0.0, 255.0).to(torch.uint8).permute(1, 2, 0).contiguous()
-    return pixels.numpy(), labels[0].to(torch.uint8).numpy()
+    return pixels.numpy(), [moved.astype(each.dtype) for moved, each in zip(labels.numpy(), maps, strict=True)]
 
 
 def _source_coordinates(

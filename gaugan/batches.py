@@ -2,7 +2,7 @@
 
 An epoch's order: the storage groups are shuffled, then the rows within windows of a few groups, so that reading stays
 nearly sequential. Batch `step` holds the rows [step * batch_size, (step + 1) * batch_size) of the endless concatenation
-of epochs; rank r of w takes every w-th of them. Augmentation is seeded per (seed, step, place).
+of epochs; rank r of w takes every w-th of them. Crop and augmentation are seeded per (seed, step, place).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gaugan.augment import Augmentation, augment_pair
+from gaugan.augment import Augmentation, augment_maps
 from gaugan.errors import UserError
-from gaugan.images import fit_pair, to_tensor
+from gaugan.images import to_tensor
 from gaugan.pairs import DecodedPair, Pairs
+from gaugan.preprocess import Mode, Preprocess
 from gaugan.regions import RegionAugmentation, lends_background, lone_background, recolour_regions, set_before
 
 Batch = dict[str, torch.Tensor]
@@ -38,8 +39,15 @@ class BatchSpec:
     seed: int = 0
     augmentation: Augmentation | None = None
     regions: RegionAugmentation | None = None
+    mode: Mode = "fit"
+    """How pictures get their size: gaugan.preprocess."""
+    load_size: int | None = None
     cache_mb: int = 1024
     """Resized pictures are kept in memory up to this much."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess(self.image_size, self.mode, self.load_size)
 
 
 class Order:
@@ -64,40 +72,45 @@ class Order:
         return np.concatenate([rng.permutation(part) for part in rows])
 
 
-def _fitted(pairs: Pairs, spec: BatchSpec, index: int) -> DecodedPair:
-    """A row, resized to the batch's size."""
-    pair = pairs.read(spec.split, index)
-    image, label_map = fit_pair(pair.image, pair.label_map, spec.image_size)
-    return DecodedPair(pair.id, image, label_map, pair.confidence)
-
-
 class _Reader:
-    """Fitted rows, cached while the budget lasts."""
+    """Rows scaled for the batch, not yet cut; cached while the budget lasts."""
 
-    def __init__(self, pairs: Pairs, spec: BatchSpec) -> None:
-        self.pairs, self.spec = pairs, spec
-        height, width = spec.image_size
-        self._room = spec.cache_mb * 2**20 // (4 * height * width)
+    def __init__(self, pairs: Pairs, split: str, preprocess: Preprocess, cache_mb: int) -> None:
+        self.pairs, self.split, self.preprocess = pairs, split, preprocess
+        self._room = cache_mb * 2**20
         self._cache: dict[int, DecodedPair] = {}
 
     def read(self, index: int) -> DecodedPair:
-        pair = self._cache.get(index) or _fitted(self.pairs, self.spec, index)
-        if len(self._cache) < self._room:
+        if index in self._cache:
+            return self._cache[index]
+        pair = self.pairs.read(self.split, index)
+        pair = pair.changed(*self.preprocess.scale(pair.image, pair.maps))
+        num_bytes = sum(each.nbytes for each in (pair.image, *pair.maps))
+        if num_bytes <= self._room:
+            self._room -= num_bytes
             self._cache[index] = pair
         return pair
+
+    def cut(self, index: int, rng: np.random.Generator | None) -> DecodedPair:
+        pair = self.read(index)
+        try:
+            return pair.changed(*self.preprocess.cut(pair.image, pair.maps, rng))
+        except UserError as error:
+            raise UserError(f"{self.pairs.uri}: pair {pair.id!r}: {error}") from error
 
 
 def batches(pairs: Pairs, spec: BatchSpec, start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """Endless batches from `start_step` on, for one rank.
 
     A batch: "image" float32 (n, 3, H, W) in [-1, 1], "label_map" int64 (n, H, W), "confidence" float32 (n,) (1 for
-    labels made by people); n = batch_size / world.
+    labels made by people); "instance_map" int64 (n, H, W) when the dataset has them; n = batch_size / world.
     """
     if pairs.num(spec.split) == 0:
         raise UserError(f"{pairs.uri}: split {spec.split!r} is empty; import with another --held-out share")
     if spec.batch_size % world:
         raise UserError(f"--batch-size {spec.batch_size} must be a multiple of --num-workers {world}")
-    reader, order = _Reader(pairs, spec), Order(pairs.groups(spec.split), spec.seed)
+    reader = _Reader(pairs, spec.split, spec.preprocess, spec.cache_mb)
+    order = Order(pairs.groups(spec.split), spec.seed)
     step = start_step
     while True:
         places = range(rank, spec.batch_size, world)
@@ -107,20 +120,23 @@ def batches(pairs: Pairs, spec: BatchSpec, start_step: int = 0, rank: int = 0, w
 
 def mixed(parts: list[tuple[Pairs, BatchSpec]], start_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """Endless batches, each with a fixed number of pictures of every dataset, in the order of `parts`."""
+    with_instances = [pairs.uri for pairs, _ in parts if pairs.has_instances]
+    if 0 < len(with_instances) < len(parts):
+        raise UserError(f"{', '.join(with_instances)}: has instance maps, the other datasets have none; mix equals")
     streams = [batches(pairs, spec, start_step, rank, world) for pairs, spec in parts]
     for several in zip(*streams, strict=True):
         yield {name: torch.cat([batch[name] for batch in several]) for name in several[0]}
 
 
 def _augmented(reader: _Reader, order: Order, spec: BatchSpec, step: int, place: int) -> DecodedPair:
-    pair = reader.read(order.row(step * spec.batch_size + place))
-    image, label_map = pair.image, pair.label_map
+    pair = reader.cut(order.row(step * spec.batch_size + place), np.random.default_rng([spec.seed, step, place, 11]))
+    image, maps = pair.image, pair.maps
     if spec.regions is not None:
         image = _with_new_regions(reader, pair, spec.regions, np.random.default_rng([spec.seed, step, place, 8]))
     if spec.augmentation is not None:
         rng = np.random.default_rng([spec.seed, step, place, 7])
-        image, label_map = augment_pair(image, label_map, spec.augmentation, rng)
-    return DecodedPair(pair.id, image, label_map, pair.confidence)
+        image, maps = augment_maps(image, maps, spec.augmentation, rng)
+    return pair.changed(image, maps)
 
 
 def _with_new_regions(
@@ -129,9 +145,9 @@ def _with_new_regions(
     """The picture before the background of another row of the split, and with other colours in some classes."""
     image, classes = pair.image, reader.pairs.classes
     background = classes.ids.get(BACKGROUND)
-    other = rng.integers(reader.pairs.num(reader.spec.split))
+    other = rng.integers(reader.pairs.num(reader.split))
     if rng.random() < regions.background and background is not None:
-        lender = reader.read(int(other))
+        lender = reader.cut(int(other), rng=None)
         if lends_background(lender.label_map, background):
             behind = lone_background(lender.image, lender.label_map, background)
             image = set_before(image, pair.label_map, behind, background, rng)
@@ -139,19 +155,26 @@ def _with_new_regions(
 
 
 def _collate(rows: list[DecodedPair]) -> Batch:
+    numbers = [row.instance_map for row in rows if row.instance_map is not None]
+    instances = {"instance_map": torch.from_numpy(np.stack(numbers).astype(np.int64))} if numbers else {}
     return {
         "image": to_tensor(np.stack([row.image for row in rows])),
         "label_map": torch.from_numpy(np.stack([row.label_map for row in rows]).astype(np.int64)),
         "confidence": torch.tensor([1.0 if row.confidence is None else row.confidence for row in rows]),
+        **instances,
     }
 
 
 def whole_split(pairs: Pairs, spec: BatchSpec, limit: int | None = None) -> Iterator[Batch]:
-    """Every row of a split once (the first `limit`), in reading order, not augmented; the last batch may be smaller."""
+    """Every row of a split once (the first `limit`), in reading order, cut and resized without chance, not augmented.
+
+    The last batch may be smaller.
+    """
+    reader = _Reader(pairs, spec.split, spec.preprocess.for_measuring(), cache_mb=0)
     count = min(pairs.num(spec.split), limit or pairs.num(spec.split))
     for start in range(0, count, spec.batch_size):
         places = range(start, min(start + spec.batch_size, count))
-        yield _collate([_fitted(pairs, spec, index) for index in places])
+        yield _collate([reader.cut(index, rng=None) for index in places])
 
 
 def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:

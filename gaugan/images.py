@@ -195,12 +195,14 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label_map(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (H, W) -> uint8 `size`, nearest neighbour as in PIL (data preparation's rule)."""
+    """uint8 (H, W) -> uint8 `size`, nearest neighbour as in PIL (data preparation's rule); also int32 and uint16."""
     from PIL import Image
 
     if label_map.shape == tuple(size):
         return label_map
-    return np.array(Image.fromarray(label_map).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    wide = label_map if label_map.dtype == np.uint8 else label_map.astype(np.int32)  # the modes that Pillow resizes
+    resized = Image.fromarray(wide).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.array(resized).astype(label_map.dtype)
 
 
 def centre_box(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:

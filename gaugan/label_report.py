@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gaugan import storage
 from gaugan.images import decode_image, grid
+from gaugan.label_audit import LabelCounts, for_manifest
 from gaugan.label_plan import LabelPlan
 from gaugan.labelling import part_uri
 from gaugan.labels import ClassTable, decode_label_map
@@ -161,8 +162,17 @@ def write_result(
         if summary["pairs"]
     ]
     maker = {"system": "unet", "model": plan.model, "model_hash": plan.model_hash}
-    write_manifest(output, classes, files, dict(splits), {"labelled_by": maker})
+    write_manifest(output, classes, files, dict(splits), {"labelled_by": maker, **_label_audit(classes, finished)})
     return stats, page
+
+
+def _label_audit(classes: ClassTable, finished: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest's "label_audit"; {} when a shard stems from a version that did not count."""
+    if not all("labels" in summary for summary in finished.values()):
+        return {}
+    counts = sum((LabelCounts.from_plain(summary["labels"]) for summary in finished.values()), LabelCounts())
+    sizes = {f"pairs/part-{n:05d}.parquet": each["pairs_bytes"] for n, each in finished.items() if each["pairs"]}
+    return {"label_audit": for_manifest(counts, classes, sizes)}
 
 
 def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics) -> str:

@@ -37,6 +37,7 @@ from gaugan.images import (
     resize_image,
     resize_label_map,
 )
+from gaugan.label_audit import scan
 from gaugan.label_plan import Chunk, Item, LabelPlan
 from gaugan.labels import ClassTable, encode_label_map
 from gaugan.metrics import num_specks
@@ -260,7 +261,7 @@ def part_uri(output: str, kind: str, shard: int) -> str:
     return storage.join(output, kind, f"part-{shard:05d}.parquet")
 
 
-def merge_shard(shard: int, items: Sequence[Item], num_chunks: int, output: str) -> dict[str, Any]:
+def merge_shard(shard: int, items: Sequence[Item], num_chunks: int, output: str, classes: ClassTable) -> dict[str, Any]:
     """Joins a shard's chunks; the outcomes file comes last and marks the shard as finished. Returns its summary."""
     tables = [
         pq.read_table(io.BytesIO(storage.read_bytes(staged_uri(output, shard, index)))) for index in range(num_chunks)
@@ -278,6 +279,8 @@ def merge_shard(shard: int, items: Sequence[Item], num_chunks: int, output: str)
         "rows": len(ids),
         "pairs": len(rows),
         "pairs_sha256": hashlib.sha256(pairs).hexdigest() if rows else "",
+        "pairs_bytes": len(pairs),
+        "labels": scan(((row["id"], row["label_map"]) for row in rows), classes)[0].to_plain(),
         "splits": Counter(row["split"] for row in rows),
     }
     outcomes = staged.select(OUTCOMES.names).replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})

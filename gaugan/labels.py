@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 IGNORE = 255
 IGNORE_COLOUR = (224, 224, 192)
 MAX_CLASSES = 255
+NAMED_TABLES = ("coco", "ade20k", "cityscapes", "facades")
+"""Class tables of public datasets that come along, in gaugan/classes/."""
 NEAR_COLOUR = 8
 """Largest difference per channel at which a colour still counts as a palette colour (colour profiles, farbling)."""
 MAX_REPAIRED_SHARE = 0.02
@@ -117,13 +120,15 @@ class ClassTable:
 
     @staticmethod
     def load(uri: str) -> ClassTable:
-        """Reads a YAML class table from a path or s3:// URI; "" means the built-in portrait classes."""
+        """Reads a YAML class table: a name of NAMED_TABLES, a path or s3:// URI; "" = the built-in portrait classes."""
         import yaml
 
         from gaugan import storage
 
         if not uri:
             return PORTRAIT_CLASSES
+        if uri in NAMED_TABLES:
+            uri = str(Path(__file__).parent / "classes" / f"{uri}.yaml")
         try:
             data = yaml.safe_load(storage.read_text(uri))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -191,14 +196,20 @@ def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
 
 
 def decode_label_map(data: bytes, table: ClassTable, max_pixels: int = 100_000_000) -> np.ndarray:
-    """PNG bytes -> uint8 (H, W) of class ids.
+    """`read_ids`, and unknown_id when an id is not in the table: names value, count and first position."""
+    ids = read_ids(data, table, max_pixels)
+    check_ids(ids, table, "label map")
+    return ids
+
+
+def read_ids(data: bytes, table: ClassTable, max_pixels: int = 100_000_000) -> np.ndarray:
+    """PNG bytes -> uint8 (H, W) of the numbers in the file, whether the table has them or not.
 
     Palette and grey files are read by index (whatever their bit depth); RGB(A) by the table's colours: exact, near
     (NEAR_COLOUR), and antialiased edge pixels by the majority of their sure 3x3 neighbours; alpha under 128 means
-    background. Raises LabelMapError (not_a_png, too_large, truncated, unsupported_mode, unknown_id, unknown_colour)
-    that names value, count and first position.
+    background. Raises LabelMapError (not_a_png, too_large, truncated, unsupported_mode, unknown_colour).
     """
-    picture = _open_png(data, max_pixels)
+    picture = open_png(data, max_pixels)
     try:
         picture.load()
     except Exception as error:
@@ -212,18 +223,24 @@ def decode_label_map(data: bytes, table: ClassTable, max_pixels: int = 100_000_0
         ids = _ids_from_colours(np.array(picture), table)
     else:
         kind = f"a label map of {depth}-bit {picture.mode}"
-        raise LabelMapError("unsupported_mode", f"{kind}; allowed are palette, grey ids up to 8 bit, and 8-bit RGB")
-    check_ids(ids, table, "label map")
+        allowed = "allowed are palette, grey ids up to 8 bit, and 8-bit RGB in the class colours"
+        raise LabelMapError("unsupported_mode", f"{kind}; {allowed}; save it as 8-bit grey or palette PNG")
     return ids
 
 
-IHDR_DEPTH = 24
-"""Where a PNG file keeps its bit depth."""
+def holds_colours(data: bytes) -> bool:
+    """True for a PNG of RGB(A): its ids are found by colour, not by number."""
+    return len(data) > IHDR_COLOUR and data.startswith(b"\x89PNG") and data[IHDR_COLOUR] in (2, 6)
+
+
+IHDR_DEPTH, IHDR_COLOUR = 24, 25
+"""Where a PNG file keeps its bit depth and its colour type."""
 GREY_STEP = {2: 85, 4: 17}
 """Pillow stretches grey values of few bits to 0..255; divided by this they are ids again."""
 
 
-def _open_png(data: bytes, max_pixels: int) -> Image.Image:
+def open_png(data: bytes, max_pixels: int, what: str = "label map") -> Image.Image:
+    """A PNG of which only the header was read. Raises LabelMapError (not_a_png, too_large, truncated)."""
     from gaugan.images import ImageError, open_picture
 
     try:
@@ -232,21 +249,24 @@ def _open_png(data: bytes, max_pixels: int) -> Image.Image:
         code = {"too_large": "too_large", "truncated": "truncated", "corrupt": "truncated"}.get(error.code)
         if code:
             raise LabelMapError(code, error.message) from error
-        advice = "the label map is not a PNG file; save it as PNG, 8-bit palette or RGB"
+        advice = f"the {what} is not a PNG file; save it as 8-bit PNG (JPEG changes ids at every border)"
         raise LabelMapError("not_a_png", f"{advice} ({error.message})") from error
 
 
-def check_ids(label_map: np.ndarray, table: ClassTable, source: str, allow_ignore: bool = True) -> None:
-    """Raises LabelMapError unknown_id when an id is outside 0..num_classes-1 (and not 255, if that is allowed)."""
+def check_ids(label_map: np.ndarray, table: ClassTable, source: str, allow_ignore: bool = True, shift: int = 0) -> None:
+    """Raises LabelMapError unknown_id when an id is outside 0..num_classes-1 (and not 255, if that is allowed).
+
+    shift: what was subtracted from the numbers of a file; the message names its numbers.
+    """
     bad = label_map >= table.num_classes
     if allow_ignore:
         bad &= label_map != IGNORE
     if bad.any():
         y, x = np.argwhere(bad)[0]
-        allowed = f"0..{table.num_classes - 1}" + (f" and {IGNORE} (ignore)" if allow_ignore else "")
+        allowed = f"{shift}..{table.num_classes - 1 + shift}" + (f" and {IGNORE} (ignore)" if allow_ignore else "")
         raise LabelMapError(
             "unknown_id",
-            f"{source}: class id {label_map[y, x]} at x={x}, y={y} ({int(bad.sum())} such pixels); "
+            f"{source}: class id {int(label_map[y, x]) + shift} at x={x}, y={y} ({int(bad.sum())} such pixels); "
             f"allowed are {allowed}",
         )
 

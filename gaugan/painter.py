@@ -20,7 +20,9 @@ from gaugan.labels import ClassTable, check_ids
 from gaugan.nn import autocast, fold_spectral_norm
 from gaugan.spade.build import build_generator, encode_labels
 from gaugan.spade.config import Precision, SpadeConfig
-from gaugan.spade.style import Style, style_from_networks
+from gaugan.spade.style import Style, StylePrior, style_from_networks
+
+NO_STYLE = "this generator was trained without styles (style=none): seeds and style pictures change nothing"
 
 
 class Painter:
@@ -73,6 +75,13 @@ class Painter:
     def has_style(self) -> bool:
         """False for a generator without z: seeds and styles change nothing."""
         return self._style is not None
+
+    @property
+    def prior(self) -> StylePrior:
+        """What random styles are drawn from. Raises UserError when the generator has no style."""
+        if self._style is None:
+            raise UserError(NO_STYLE)
+        return self._style.prior
 
     def paint(
         self,
@@ -139,7 +148,7 @@ class Painter:
         Raises UserError when the generator has no style.
         """
         if self._style is None:
-            raise UserError("this generator was trained without styles (style=none)")
+            raise UserError(NO_STYLE)
         fitted = np.stack([fit_image(image, self.image_size) for image in images])
         return self._style.encode(to_tensor(fitted).to(self.device))
 

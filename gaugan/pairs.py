@@ -1,7 +1,7 @@
 """The dataset format: a folder of Parquet shards with picture and label map side by side, and a manifest.
 
     DATASET/manifest.json             written last: a folder without it is no dataset
-    DATASET/pairs/part-00000.parquet  rows of `SCHEMA`
+    DATASET/pairs/part-00000.parquet  rows of `SCHEMA`, with one more column `instance_map` when the manifest says so
 
 Pictures and label maps are stored as encoded files (PNG/JPEG bytes; palette PNG), so a shard is readable by anything.
 """
@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.images import ImageError, decode_image
+from gaugan.instances import decode_instance_map
+from gaugan.label_audit import LabelCounts, for_manifest
 from gaugan.labels import ClassTable, LabelMapError, decode_label_map
 
 FORMAT_VERSION = 1
@@ -42,6 +44,8 @@ SCHEMA = pa.schema(
         ("provenance", pa.string()),
     ]
 )
+SCHEMA_WITH_INSTANCES = SCHEMA.append(pa.field("instance_map", pa.binary()))
+"""A reader that knows nothing of the added column reads the others as before: the format keeps its version."""
 LIGHT_COLUMNS = ["id", "split", "source_id", "confidence", "width", "height"]
 
 
@@ -63,6 +67,8 @@ class Pair:
     """Mean winning probability of the segmenter (0..1); None for labels made by people."""
     provenance: str = "{}"
     """JSON: who made the labels, and how."""
+    instance_map: bytes | None = None
+    """Encoded by gaugan.instances; all rows of a dataset have one, or none has."""
 
     def row(self) -> dict[str, Any]:
         """The Parquet row, with content hashes."""
@@ -80,6 +86,17 @@ class DecodedPair:
     label_map: np.ndarray
     """uint8 (H, W)."""
     confidence: float | None
+    instance_map: np.ndarray | None = None
+    """uint16 (H, W): a number per object."""
+
+    @property
+    def maps(self) -> list[np.ndarray]:
+        """Label map and, if there is one, instance map: what is cut and turned together with the picture."""
+        return [self.label_map] if self.instance_map is None else [self.label_map, self.instance_map]
+
+    def changed(self, image: np.ndarray, maps: list[np.ndarray]) -> DecodedPair:
+        """This pair with another picture and other `maps`."""
+        return DecodedPair(self.id, image, maps[0], self.confidence, maps[1] if len(maps) > 1 else None)
 
 
 def encode_shard(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA, row_group: int = 64) -> bytes:
@@ -93,23 +110,30 @@ def encode_shard(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA, row_gro
 class PairsWriter:
     """Writes a dataset; nothing is visible as a dataset before `finish`."""
 
-    def __init__(self, uri: str, classes: ClassTable, rows_per_shard: int = 512) -> None:
+    def __init__(self, uri: str, classes: ClassTable, rows_per_shard: int = 512, instance_maps: bool = False) -> None:
         if storage.exists(storage.join(uri, "manifest.json")):
             raise UserError(f"{uri}: holds a dataset already; choose another --output or remove it first")
         storage.remove(storage.join(uri, "pairs"))  # left over from a run that never finished
-        self.uri, self.classes, self.rows_per_shard = uri, classes, rows_per_shard
+        self.uri, self.classes, self.rows_per_shard, self.instance_maps = uri, classes, rows_per_shard, instance_maps
         self._rows: list[dict[str, Any]] = []
         self._shards: list[dict[str, Any]] = []
         self._counts = dict.fromkeys(SPLITS, 0)
         self._ids: set[str] = set()
+        self._labels = LabelCounts()
 
     def add(self, pair: Pair) -> None:
-        """Appends one row. Raises UserError for an id that is there already."""
+        """Appends one row. Raises UserError for an id that is there already, and for ids that are no class."""
         if pair.split not in SPLITS:
             raise ValueError(f"split {pair.split!r} of {pair.id!r}: allowed are {SPLITS}")
         if pair.id in self._ids:
             raise UserError(f"{self.uri}: two pairs have the id {pair.id!r}; ids must be unique")
+        if self.instance_maps != (pair.instance_map is not None):
+            raise ValueError(f"{pair.id}: all rows of a dataset have an instance map, or none has")
         self._ids.add(pair.id)
+        try:
+            self._labels.add(decode_label_map(pair.label_map, self.classes))
+        except LabelMapError as error:
+            raise UserError(f"pair {pair.id!r}: {error.message}") from error
         self._rows.append(pair.row())
         self._counts[pair.split] += 1
         if len(self._rows) == self.rows_per_shard:
@@ -118,15 +142,18 @@ class PairsWriter:
     def finish(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         """Writes the last shard and then the manifest (returned)."""
         self._flush()
-        return write_manifest(self.uri, self.classes, self._shards, self._counts, extra)
+        sizes = {shard["path"]: shard["bytes"] for shard in self._shards}
+        known = {"instance_maps": self.instance_maps, "label_audit": for_manifest(self._labels, self.classes, sizes)}
+        return write_manifest(self.uri, self.classes, self._shards, self._counts, {**known, **(extra or {})})
 
     def _flush(self) -> None:
         if not self._rows:
             return
         path = f"pairs/part-{len(self._shards):05d}.parquet"
-        data = encode_shard(self._rows)
+        data = encode_shard(self._rows, SCHEMA_WITH_INSTANCES if self.instance_maps else SCHEMA)
         storage.write_bytes(storage.join(self.uri, path), data)
-        self._shards.append({"path": path, "rows": len(self._rows), "sha256": hashlib.sha256(data).hexdigest()})
+        digest = hashlib.sha256(data).hexdigest()
+        self._shards.append({"path": path, "rows": len(self._rows), "bytes": len(data), "sha256": digest})
         self._rows = []
 
 
@@ -193,6 +220,11 @@ class Pairs:
         return pairs
 
     @property
+    def has_instances(self) -> bool:
+        """True when every row has an instance map."""
+        return bool(self.manifest.get("instance_maps"))
+
+    @property
     def hash(self) -> str:
         """16 hex digits that name the content: the hashes of all shards, in order, and the class table."""
         digests = [shard["sha256"] for shard in self.manifest["shards"]]
@@ -222,15 +254,26 @@ class Pairs:
         row = self.encoded(split, index)
         try:
             image, label_map = decode_image(row["image"]), decode_label_map(row["label_map"], self.classes)
+            instance_map = decode_instance_map(row["instance_map"]) if self.has_instances else None
         except (ImageError, LabelMapError) as error:
             raise UserError(f"{self.uri}: pair {row['id']!r}: {error.message}") from error
         if image.shape[:2] != label_map.shape:
             sizes = f"picture {image.shape[:2]}, label map {label_map.shape}"
             raise UserError(f"{self.uri}: pair {row['id']!r}: both must have one size (height, width): {sizes}")
-        return DecodedPair(row["id"], image, label_map, row["confidence"])
+        if instance_map is not None and instance_map.shape != label_map.shape:
+            sizes = f"label map {label_map.shape}, instance map {instance_map.shape}"
+            raise UserError(f"{self.uri}: pair {row['id']!r}: both must have one size (height, width): {sizes}")
+        return DecodedPair(row["id"], image, label_map, row["confidence"], instance_map)
+
+    def stored_label_maps(self) -> Iterator[tuple[str, bytes]]:
+        """(id, PNG bytes) of every row of both splits; nothing else is read."""
+        for shard in range(len(self.manifest["shards"])):
+            with self._open_shard(shard) as file:
+                for batch in file.iter_batches(batch_size=64, columns=["id", "label_map"]):
+                    yield from zip(batch["id"].to_pylist(), batch["label_map"].to_pylist(), strict=True)
 
     def encoded(self, split: str, index: int) -> dict[str, Any]:
-        """Row `index` of a split as it is stored: id, image, label_map, confidence."""
+        """Row `index` of a split as it is stored: id, image, label_map, confidence (and instance_map)."""
         shard, group, place = self._rows[split][index]
         return self._read_group(shard, group)[place]
 
@@ -251,7 +294,8 @@ class Pairs:
 
     def _read_group_uncached(self, shard: int, group: int) -> list[dict[str, Any]]:
         with self._open_shard(shard) as file:
-            return file.read_row_group(group, columns=["id", "image", "label_map", "confidence"]).to_pylist()
+            columns = ["id", "image", "label_map", "confidence"] + ["instance_map"] * self.has_instances
+            return file.read_row_group(group, columns=columns).to_pylist()
 
 
 def split_by_source(source_ids: Iterable[str], held_out: float, seed: int = 0) -> dict[str, str]:

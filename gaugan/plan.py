@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gaugan.errors import UserError
+from gaugan.preprocess import Mode, Preprocess
 
 AT_LEAST_1 = ("batch_size", "steps", "report_every", "sample_count", "evaluate_batch", "keep")
 AT_LEAST_1_OR_NONE = ("sample_every", "evaluate_every", "evaluate_limit", "save_every")
@@ -32,6 +33,10 @@ class TrainingPlan:
     seed: int = 0
     augment: str = "none"
     """A name of gaugan.augment.PRESETS."""
+    preprocess: Mode = "fit"
+    """How pictures get their size: gaugan.preprocess."""
+    load_size: int | None = None
+    """Side before a random piece is cut."""
     mix_in: tuple[str, ...] = ()
     """Further datasets, "URI=PICTURES" each: so many of a step's pictures come from there."""
     report_every: int = 50
@@ -60,6 +65,7 @@ class TrainingPlan:
         if min(self.image_size) < 8:
             raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
 
+        Preprocess(self.image_size, self.preprocess, self.load_size)  # raises if they don't go together
         if self.batch_size <= sum(count for _, count in self.mixture):
             raise UserError(f"--mix-in takes all {self.batch_size} pictures of --batch-size; leave some for --input")
 

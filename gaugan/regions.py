@@ -48,6 +48,7 @@ class RegionAugmentation:
 
 REGION_PRESETS = {
     "none": RegionAugmentation(),
+    "flip": RegionAugmentation(),
     "mild": RegionAugmentation(),
     "strong": RegionAugmentation(recolour=0.45, background=0.4),
 }

@@ -21,6 +21,7 @@ from gaugan import checkpoint, images, parallel, storage
 from gaugan.augment import PRESETS
 from gaugan.batches import BatchSpec, batches, mixed, prefetch, to_device, whole_split
 from gaugan.config import from_plain
+from gaugan.data_check import check_data
 from gaugan.errors import UserError
 from gaugan.loop import Hooks, Outcome, Schedule, System, train
 from gaugan.pairs import Pairs
@@ -100,12 +101,8 @@ def run_training(
         outcome = train(
             run.system, (to_device(b, device) for b in source), schedule, hooks, seed=plan.seed, start=start
         )
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of GPU memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})"
-        ) from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(
                 f"out of memory: lower --batch-size ({plan.batch_size}) or --image-size ({error})"
             ) from error
@@ -121,6 +118,7 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
         if getattr(plan, name) not in table:
             raise UserError(f"--{name} {getattr(plan, name)}: choose one of {', '.join(table)}")
     pairs = Pairs.open(plan.data)
+    check_data(plan, pairs)
     entry = SYSTEMS[plan.system]
     config: Any = from_plain(entry.config, plan.config)
     is_main = parallel.rank() == 0
@@ -195,7 +193,8 @@ def _step_of(line: str) -> float:
 
 def _spec(plan: TrainingPlan, split: str, batch_size: int, augment: str) -> BatchSpec:
     regions = REGION_PRESETS[augment]
-    return BatchSpec(split, plan.image_size, batch_size, plan.seed, PRESETS[augment], regions if regions.used else None)
+    how = PRESETS[augment], regions if regions.used else None, plan.preprocess, plan.load_size
+    return BatchSpec(split, plan.image_size, batch_size, plan.seed, *how)
 
 
 def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:

@@ -19,11 +19,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from gaugan import __version__, storage
 from gaugan.config import parse, to_plain, to_yaml
 from gaugan.errors import UserError
+from gaugan.labels import NAMED_TABLES
 from jobs import lock
 
 EXIT_USAGE = 2
@@ -37,6 +38,8 @@ class TooManyFailuresError(RuntimeError):
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
     """Flags of every job."""
+
+    needs_output: ClassVar[bool] = True
 
     output: str
     """Where the result goes: a folder, local or s3://bucket/prefix."""
@@ -155,6 +158,8 @@ def command_line() -> str:
 def checked_output(config: Config) -> Config:
     """Makes the paths absolute; inside a submitted job a relative output would vanish with its working directory."""
     output = config.output
+    if not output.strip() and not config.needs_output:
+        return _with_absolute_paths(config)
     if not output.strip():
         raise UserError("--output is empty: give a folder, local or s3://bucket/prefix")
     if in_submitted_job() and storage.is_local(output) and not os.path.isabs(storage.expanded(output)):
@@ -172,9 +177,9 @@ def checked_output(config: Config) -> Config:
 
 PATH_FIELDS = {
     "output", "input", "model", "annotations", "images", "classes", "segmenter", "judge", "inception", "base", "search",
-    "encoder", "initial", "encoder_weights",
+    "encoder", "initial", "encoder_weights", "root", "instances",
 }  # fmt: skip
-NO_PATHS = {"", "none", "imagenet"}
+NO_PATHS = {"", "none", "imagenet", *NAMED_TABLES}
 
 
 def _with_absolute_paths(config: Any) -> Any:

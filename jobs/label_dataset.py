@@ -224,7 +224,8 @@ def _label(job: Job) -> None:
     if not job.missing:
         return
     start_ray(job.config)
-    from jobs.label_stages import run_stages, share_machine
+    from jobs.label_stages import run_stages
+    from jobs.stages import share_machine
 
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
         _merge(job, shard)
@@ -256,7 +257,8 @@ def _merge(job: Job, shard: int) -> None:
     from jobs.label_stages import merge
 
     task = ray.remote(merge).options(num_cpus=0)
-    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output))
+    classes = job.classes.to_plain()
+    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output, classes))
 
 
 def _collect(job: Job, leave: int) -> None:

@@ -18,7 +18,7 @@ from jobs.training import TrainingJob, train
 class TrainUNet(TrainingJob):
     """Flags of jobs/train_unet.py."""
 
-    augment: Literal["none", "mild", "strong"] = "strong"
+    augment: Literal["none", "flip", "mild", "strong"] = "strong"
     """Random changes of each training picture."""
     unet: UNetConfig = field(default_factory=UNetConfig)
 

@@ -20,6 +20,7 @@ from gaugan import storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
+from gaugan.preprocess import Mode
 from jobs.command import STOP, JobConfig, begin, check_room, start_ray
 from jobs.tracking import Tracker, attach, open_run
 
@@ -40,8 +41,12 @@ class TrainingJob(JobConfig):
     """Optimiser steps in all; a finished run with more steps continues."""
     mix_in: tuple[str, ...] = ()
     """Further datasets for every step, URI=PICTURES each (such as drawn=6): so many of --batch-size come from there."""
-    augment: Literal["none", "mild", "strong"] = "mild"
-    """Random changes of each training picture."""
+    augment: Literal["none", "flip", "mild", "strong"] = "mild"
+    """Random changes of each training picture; flip = the mirror alone, as published for photographs."""
+    preprocess: Mode = "fit"
+    """How pictures get their size: fit = largest centred piece, resized; the others as published (docs/data.md)."""
+    load_size: int | None = None
+    """Side before a random piece is cut, for the preprocess modes that use it; unset = 286/256 of the image size."""
     report_every: int = 50
     """Steps between progress lines."""
     sample_every: int | None = 500
@@ -69,7 +74,7 @@ class TrainingJob(JobConfig):
 
 
 SHARED = (
-    *("output", "batch_size", "steps", "seed", "mix_in", "augment", "keep", "use_gpu"),
+    *("output", "batch_size", "steps", "seed", "mix_in", "augment", "preprocess", "load_size", "keep", "use_gpu"),
     *("report_every", "sample_every", "evaluate_every", "evaluate_limit", "save_every"),
 )
 
@@ -79,14 +84,17 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
 
     Returns run_training's result, with "registered" = the registered model's URI.
     """
+    from gaugan.data_check import check_data
     from gaugan.pairs import Pairs
     from gaugan.resume import check_resume
     from gaugan.systems import check_models
     from gaugan.training import finished
 
     plan = job.plan(system, config)
-    check_models(config, Pairs.open(plan.data).classes)
+    pairs = Pairs.open(plan.data)
+    check_models(config, pairs.classes)
     check_resume(plan)
+    check_data(plan, pairs, log=print)
     if job.dry_run:
         return {"status": "dry-run"}
     done = finished(plan)

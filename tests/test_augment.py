@@ -187,7 +187,7 @@ def test_impossible_amounts_are_refused_by_name(fields: dict[str, Any], word: st
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="none, mild, strong"):
+    with pytest.raises(UserError, match="none, flip, mild, strong"):
         preset("wild")
 
 

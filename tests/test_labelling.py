@@ -140,7 +140,7 @@ def label_everything(items: list[Item], plan: LabelPlan, output: str) -> dict:
         chunk = Chunk(0, index, tuple(part))
         pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
         write_chunk(chunk, pictures, plan, PORTRAIT_CLASSES, output)
-    return merge_shard(0, items, len(parts), output)
+    return merge_shard(0, items, len(parts), output, PORTRAIT_CLASSES)
 
 
 def test_a_shard_has_one_row_per_input_and_a_pair_per_labelled_one(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_missing_row_is_never_let_through(tmp_path: Path) -> None:
     plan = make_plan(items, input=str(tmp_path / "in"))
     label_everything(items, plan, str(tmp_path / "out"))
     with pytest.raises(RuntimeError, match="must never happen"):
-        merge_shard(0, items, 1, str(tmp_path / "out"))
+        merge_shard(0, items, 1, str(tmp_path / "out"), PORTRAIT_CLASSES)
 
 
 def test_the_report_counts_everything_and_shows_the_least_sure_first(tmp_path: Path) -> None:

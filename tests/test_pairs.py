@@ -138,16 +138,25 @@ def test_a_missing_or_damaged_shard_is_refused_by_name(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"image": b"\x89PNG broken"}, "corrupt|can't be opened"),
-        ({"label_map": b"broken"}, "not a PNG"),
         ({"label_map": labels.encode_label_map(np.zeros((4, 4), np.uint8), PORTRAIT_CLASSES)}, "one size"),
     ],
 )
-def test_a_row_that_can_not_be_used_is_named(changes: dict, words: str, tmp_path: Path) -> None:
+def test_a_row_that_can_not_be_used_is_named_when_it_is_read(changes: dict, words: str, tmp_path: Path) -> None:
     writer = PairsWriter(str(tmp_path / "data"), PORTRAIT_CLASSES)
     writer.add(pair(3, **changes))
     writer.finish()
     with pytest.raises(UserError, match=f"'3.png'.*({words})"):
         Pairs.open(str(tmp_path / "data")).read("train", 0)
+
+
+def test_the_writer_refuses_label_maps_that_no_reader_could_use(tmp_path: Path) -> None:
+    writer = PairsWriter(str(tmp_path / "data"), PORTRAIT_CLASSES)
+    with pytest.raises(UserError, match="'3.png'.*not a PNG"):
+        writer.add(pair(3, label_map=b"broken"))
+    too_high = np.zeros((4, 4), np.uint8)
+    too_high[1, 2] = 7
+    with pytest.raises(UserError, match=r"'4.png'.*class id 7 at x=2, y=1 \(1 such pixels\); allowed are 0..6"):
+        writer.add(pair(4, label_map=labels.encode_label_map(too_high, PORTRAIT_CLASSES)))
 
 
 def test_the_split_depends_on_names_and_seed_only_and_leaves_no_side_empty() -> None:

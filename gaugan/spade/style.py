@@ -5,7 +5,7 @@ Both travel in every generator's checkpoint, so that one folder is enough to pai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,27 @@ def style_from_networks(networks: Mapping[str, Mapping[str, Tensor]]) -> Style:
     prior = StylePrior(encoder.fc_mu.out_features)
     prior.load_state_dict(networks["style"])
     return Style(encoder, prior)
+
+
+def mix_styles(styles: Tensor, weights: Sequence[float]) -> Tensor:
+    """The weighted mean (1, Z) of style vectors (N, Z); the weights are scaled to sum to 1."""
+    share = torch.tensor(weights, dtype=styles.dtype, device=styles.device)
+    return (share / share.sum())[None] @ styles
+
+
+def styles_between(first: Tensor, second: Tensor, shares: Sequence[float]) -> list[Tensor]:
+    """Styles on the straight line between two (N, Z): 0 = the first, 1 = the second."""
+    return [torch.lerp(first, second, share) for share in shares]
+
+
+def truncate_styles(styles: Tensor, prior: StylePrior, truncation: float) -> Tensor:
+    """Pulls style vectors (N, Z) towards the mean style: 1 = unchanged, 0 = the mean.
+
+    The truncation trick of Karras et al. 2019 (arXiv:1812.04948, appendix B), here on z: mean + truncation (z - mean).
+    """
+    if truncation == 1.0:
+        return styles
+    return torch.lerp(prior.mean.to(styles), styles, truncation)
 
 
 def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int]) -> Style:
