@@ -1,0 +1,65 @@
+"""From label windows and a layer's weights to its table: a row (1 + gamma, beta) for every distinct window.
+
+Both convolutions are linear in what lies below one tap, so they become looked-up rows that are added: 9 rows of weights
+for a hidden window, 9 rows of hidden @ weights for a window. The second product is computed per hidden window, of which
+there are about five times fewer than windows. Nothing is approximated: the same sums in another order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaugan.spade import native
+from gaugan.spade.windows import Windows
+
+
+def hidden_rows(windows: Windows, columns: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """columns (S, label_channels), weight (hidden, label_channels, k, k) -> (H + 1, hidden); the last row is outside.
+
+    The hidden layer behind its ReLU for each hidden window; zero outside the picture, as the zero padding has it.
+    """
+    taps = weight.flatten(2).permute(2, 1, 0)  # (k * k, label_channels, hidden)
+    rows = F.pad(columns.to(weight.dtype) @ taps, (0, 0, 0, 1))  # (k * k, S + 1, hidden)
+    return F.pad(F.relu(_add_rows(rows, windows.hidden) + bias), (0, 0, 0, 1))
+
+
+def table_rows(windows: Windows, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """hidden (H + 1, hidden), weight (2 C, hidden, k, k), bias (2 C) -> (K, 2 C)."""
+    out_channels, taps = weight.shape[0], weight.shape[2] * weight.shape[3]
+    side_by_side = weight.permute(1, 2, 3, 0).reshape(weight.shape[1], taps * out_channels)
+    products = (hidden @ side_by_side).view(len(hidden) * taps, out_channels)
+    steps = torch.arange(taps, device=products.device)
+    return F.embedding_bag(windows.parts * taps + steps, products, mode="sum") + bias
+
+
+def _add_rows(rows: Tensor, places: Tensor) -> Tensor:
+    """rows (T, R, D), places int64 (M, T) -> (M, D): the sum over t of rows[t, places[:, t]]."""
+    taps, count, width = rows.shape
+    steps = torch.arange(taps, device=rows.device) * count
+    return F.embedding_bag(places + steps, rows.reshape(taps * count, width), mode="sum")
+
+
+GATHER = 12.0
+"""Multiplications of a matrix product that take as long as adding one looked-up value."""
+CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35}
+"""Time of a convolution per multiplication, against a matrix product's: by the library; by minimal filtering in two of
+training's three products; by minimal filtering. Measured by benchmarks/modulation.py --constants."""
+
+
+def cost_of_convolution(training: bool, device: torch.device) -> float:
+    """The entry of CONVOLUTION that holds here."""
+    if device.type != "cpu" or native.library() is None:
+        return CONVOLUTION["plain"]
+    return CONVOLUTION["training" if training else "rendering"]
+
+
+def is_cheaper(windows: Windows, hidden_width: int, taps: int, convolution: float) -> bool:
+    """Whether a table costs less than the convolution over all pixels.
+
+    Per output channel: the table takes `hidden_width * taps` multiplications for each hidden window and `taps` looked-up
+    additions for each window; the convolution `hidden_width * taps` for each pixel, times `convolution`.
+    """
+    table = hidden_width * taps * len(windows.hidden) + GATHER * taps * len(windows.parts)
+    return table < convolution * hidden_width * taps * windows.index.numel()
