@@ -18,9 +18,14 @@ from torch import Tensor, nn
 from gaugan.nn import SpectralConv2d
 from gaugan.spade import native
 from gaugan.spade.modulate import Pass
+from gaugan.spade.windows import Windows
 
 CHANNEL_STEP = 16
 """Kernels take channel counts that are multiples of it; output channels are filled up with zeros."""
+
+
+ROW_STEP = 6
+"""Rows that they multiply at once."""
 
 
 class Method(IntEnum):
@@ -100,17 +105,36 @@ class PackedConv:
         return out
 
 
+def packed_table(windows: Windows, hidden: Tensor, packed: PackedConv) -> Tensor:
+    """`tables.table_rows` with weights packed for DIRECT: (K, out), a panel of columns at a time. No gradients."""
+    rows = F.pad(hidden, (0, 0, 0, -len(hidden) % ROW_STEP)).contiguous()
+    table = torch.empty(len(windows.parts), packed.padded)
+    library = native.library()
+    assert library is not None and packed.method == Method.DIRECT and packed.bias is not None
+    shape = (len(hidden), len(table), packed.in_channels, windows.parts.shape[1], packed.padded)
+    tensors = (rows, windows.parts, packed.weight, packed.bias, table)
+    failed = library.make_table(
+        *(native.pointer(tensor) for tensor in tensors),
+        *(native.INTEGER(number) for number in shape),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"no memory for a table of {tuple(table.shape)}")
+    return table
+
+
 def pack(weight: Tensor, padded: int, method: Method) -> Tensor:
     """(out, in, k, k) -> the layout of the kernels for `method`, with out filled up to `padded` by zeros."""
     out_channels, in_channels = weight.shape[:2]
     taps = weight.shape[2] * weight.shape[3]
-    by_tap = F.pad(weight.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels), (0, padded - out_channels))
+    by_tap = weight.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels)
+    by_tap = F.pad(by_tap, (0, padded - out_channels)).contiguous()
     products = {Method.POINTWISE: 1, Method.DIRECT: 9, Method.F2: 16, Method.F4: 36}[method]
     packed = torch.empty(products * in_channels * padded)
     library = native.library()
     assert library is not None
     library.pack_weights(
-        native.pointer(by_tap.contiguous()),
+        native.pointer(by_tap),
         native.pointer(packed),
         native.INTEGER(in_channels),
         native.INTEGER(padded),

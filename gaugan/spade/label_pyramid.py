@@ -96,7 +96,7 @@ class LabelPyramid:
         if self.is_soft():
             return None
         key = (size, kernel_size)
-        convolution = cost_of_convolution(training, self.symbols(size).device)
+        convolution = cost_of_convolution(training, self.symbols(size).device, size[0] * size[1])
         if key not in self._windows:
             found = find_windows(self.symbols(size), len(self.columns), kernel_size, convolution)
             self._windows[key] = found

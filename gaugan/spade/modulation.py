@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.errors import UserError
-from gaugan.spade.convolution import convolve_weight
+from gaugan.spade.convolution import SMALLEST_F4, PackedConv, convolve_weight, packed_table
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, Statistics, modulate, moments
 from gaugan.spade.tables import hidden_rows, table_rows
+from gaugan.spade.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,49 @@ class SpadeNorm:
             f"generator_norm {text!r}: expected [spectral]spade(syncbatch|batch|instance)KxK with odd K, such as "
             "spectralspadesyncbatch3x3"
         )
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """The two convolutions behind gamma and beta: labels -> hidden (ReLU) -> two values per channel."""
+
+    shared_weight: Tensor
+    """(hidden, label_channels, k, k)"""
+    shared_bias: Tensor
+    weight: Tensor
+    """(2 C, hidden, k, k)"""
+    bias: Tensor
+    packed: PackedConv | None = None
+    """`weight` and `bias` laid out for kernels, where no gradients are needed."""
+
+    def windows(self, labels: LabelPyramid, size: tuple[int, int]) -> Windows | None:
+        """The windows to make a table of, or None when convolving every pixel is cheaper."""
+        hidden, kernel_size = self.weight.shape[1], self.weight.shape[2]
+        return labels.windows(size, kernel_size, hidden, training=torch.is_grad_enabled())
+
+    def table(self, labels: LabelPyramid, size: tuple[int, int]) -> tuple[Tensor, Pass]:
+        """(K, 2 C) rows of values, and which pixel of a map of that size takes which.
+
+        A row per distinct window where that is cheaper than the convolution, otherwise a row per pixel.
+        """
+        windows = self.windows(labels, size)
+        if windows is None:
+            return self._row_per_pixel(labels.at(size)), Pass(labels.every_pixel(size))
+        how = Pass(windows.index, lambda: windows.order)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            hidden = hidden_rows(windows, labels.columns, self.shared_weight, self.shared_bias)
+            if self.packed is not None:
+                return packed_table(windows, hidden, self.packed), how
+            return table_rows(windows, hidden, self.weight, self.bias), how
+
+    def _row_per_pixel(self, onehot: Tensor) -> Tensor:
+        padding = self.shared_weight.shape[2] // 2
+        hidden = F.relu(F.conv2d(onehot, self.shared_weight, self.shared_bias, padding=padding))
+        if self.packed is not None and hidden.shape[2] * hidden.shape[3] < SMALLEST_F4:
+            values = self.packed(hidden.contiguous(memory_format=torch.channels_last))
+        else:
+            values = convolve_weight(hidden, self.weight, self.bias)
+        return values.permute(0, 2, 3, 1).reshape(-1, len(self.weight)).to(self.weight.dtype)
 
 
 class Spade(nn.Module):
@@ -72,21 +116,11 @@ class Spade(nn.Module):
         return modulate(self.param_free_norm(x), table, Pass(how.index, how.order, slope))
 
     def table(self, labels: LabelPyramid, height: int, width: int) -> tuple[Tensor, Pass]:
-        """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which.
-
-        A row per distinct window where that is cheaper than the convolution, otherwise a row per pixel.
-        """
+        """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which."""
         weight = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
         bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])  # type: ignore[operator]
-        shared, size = self.mlp_shared[0], (height, width)
-        windows = labels.windows(size, weight.shape[2], weight.shape[1], training=torch.is_grad_enabled())
-        if windows is None:
-            hidden = self.mlp_shared(labels.at(size))
-            rows = convolve_weight(hidden, weight, bias).permute(0, 2, 3, 1).reshape(-1, len(weight))
-            return rows.to(weight.dtype), Pass(labels.every_pixel(size))
-        with torch.autocast(weight.device.type, enabled=False):
-            hidden = hidden_rows(windows, labels.columns, shared.weight, shared.bias)
-            return table_rows(windows, hidden, weight, bias), Pass(windows.index, lambda: windows.order)
+        shared = self.mlp_shared[0]
+        return Mlp(shared.weight, shared.bias, weight, bias).table(labels, (height, width))
 
     def reference(self, x: Tensor, labels: LabelPyramid) -> Tensor:
         """The definition: two convolutions over the one-hot labels. (N, channels, h, w) -> the same shape."""

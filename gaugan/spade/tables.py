@@ -21,24 +21,22 @@ def hidden_rows(windows: Windows, columns: Tensor, weight: Tensor, bias: Tensor)
     The hidden layer behind its ReLU for each hidden window; zero outside the picture, as the zero padding has it.
     """
     taps = weight.flatten(2).permute(2, 1, 0)  # (k * k, label_channels, hidden)
-    rows = F.pad(columns.to(weight.dtype) @ taps, (0, 0, 0, 1))  # (k * k, S + 1, hidden)
+    rows = F.pad(columns.to(weight.dtype) @ taps, (0, 0, 0, 1)).transpose(0, 1)  # (S + 1, k * k, hidden)
     return F.pad(F.relu(_add_rows(rows, windows.hidden) + bias), (0, 0, 0, 1))
 
 
 def table_rows(windows: Windows, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """hidden (H + 1, hidden), weight (2 C, hidden, k, k), bias (2 C) -> (K, 2 C)."""
-    out_channels, taps = weight.shape[0], weight.shape[2] * weight.shape[3]
-    side_by_side = weight.permute(1, 2, 3, 0).reshape(weight.shape[1], taps * out_channels)
-    products = (hidden @ side_by_side).view(len(hidden) * taps, out_channels)
-    steps = torch.arange(taps, device=products.device)
-    return F.embedding_bag(windows.parts * taps + steps, products, mode="sum") + bias
+    side_by_side = weight.flatten(2).permute(1, 2, 0).flatten(1)  # (hidden, k * k * 2 C)
+    products = (hidden @ side_by_side).view(len(hidden), -1, len(bias))  # (H + 1, k * k, 2 C)
+    return _add_rows(products, windows.parts) + bias
 
 
 def _add_rows(rows: Tensor, places: Tensor) -> Tensor:
-    """rows (T, R, D), places int64 (M, T) -> (M, D): the sum over t of rows[t, places[:, t]]."""
-    taps, count, width = rows.shape
-    steps = torch.arange(taps, device=rows.device) * count
-    return F.embedding_bag(places + steps, rows.reshape(taps * count, width), mode="sum")
+    """rows (R, T, D), places int64 (M, T) -> (M, D): the sum over t of rows[places[:, t], t]."""
+    count, taps, width = rows.shape
+    steps = torch.arange(taps, device=rows.device)
+    return F.embedding_bag(places * taps + steps, rows.reshape(count * taps, width), mode="sum")
 
 
 GATHER = 12.0
@@ -48,9 +46,13 @@ CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35}
 training's three products; by minimal filtering. Measured by benchmarks/modulation.py --constants."""
 
 
-def cost_of_convolution(training: bool, device: torch.device) -> float:
-    """The entry of CONVOLUTION that holds here."""
-    if device.type != "cpu" or native.library() is None:
+SMALLEST_MAP = 4096
+"""Pixels from which on these convolutions use minimal filtering."""
+
+
+def cost_of_convolution(training: bool, device: torch.device, pixels: int) -> float:
+    """The entry of CONVOLUTION that holds here, for maps of that many pixels."""
+    if device.type != "cpu" or native.library() is None or pixels < SMALLEST_MAP:
         return CONVOLUTION["plain"]
     return CONVOLUTION["training" if training else "rendering"]
 

@@ -357,3 +357,34 @@ extern "C" int convolve(const float* x, const int32_t* index, const float* table
 
 // How many values a vector has: channel counts must be multiples of it.
 extern "C" int lanes() { return LANES; }
+
+// table (k, o) = bias + the sum over taps of (hidden @ weights of that tap)[parts[k, tap]].
+// hidden (rounded up to ROWS, depth) for h distinct windows; weights packed for DIRECT. A panel of columns at a time:
+// its h * taps products stay in the cache while they are added up. Each value is a sum in a fixed order.
+extern "C" int make_table(const float* hidden, const int64_t* parts, const float* weights, const float* bias, float* table,
+                          int64_t h, int64_t k, int64_t depth, int64_t taps, int64_t o, int threads) {
+    int64_t rows = (h + ROWS - 1) / ROWS * ROWS, width = PANEL_VECTORS * LANES;
+    float* all = nullptr;
+    try {
+        all = value_memory.at_least(threads * rows * taps * width);
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int64_t panel = 0; panel < panels_of(o); ++panel) {
+        float* products = all + this_thread() * rows * taps * width;  // (taps, rows, columns)
+        int64_t from = panel * width, columns = o - from < width ? o - from : width;
+        for (int64_t tap = 0; tap < taps; ++tap)
+            multiply(hidden, rows, depth, weights + from * depth * taps + tap * depth * columns,
+                     products + tap * rows * columns, columns, 0);
+        for (int64_t row = 0; row < k; ++row) {
+            for (int64_t channel = 0; channel < columns; channel += LANES) {
+                Vec sum = load(bias + from + channel);
+                for (int64_t tap = 0; tap < taps; ++tap)
+                    sum += load(products + (tap * rows + parts[row * taps + tap]) * columns + channel);
+                store(table + row * o + from + channel, sum);
+            }
+        }
+    }
+    return 0;
+}
