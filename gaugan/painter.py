@@ -6,29 +6,41 @@ pictures = painter.paint(label_maps, seeds=[1, 2])
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gaugan import checkpoint
 from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
 from gaugan.labels import ClassTable, check_ids
-from gaugan.nn import autocast, fold_spectral_norm
-from gaugan.spade.build import build_generator, encode_labels
+from gaugan.nn import autocast, compute_dtype
+from gaugan.spade.build import build_generator
 from gaugan.spade.config import Precision, SpadeConfig
+from gaugan.spade.label_pyramid import LabelPyramid
+from gaugan.spade.networks import Generator
+from gaugan.spade.render import Prepared, RenderPlan
 from gaugan.spade.style import Style, style_from_networks
 
 
+KEPT_LABEL_MAPS = 2
+"""Label maps whose tables are kept, so that another style or seed on the same map costs the convolutions only."""
+
+
 class Painter:
-    """The averaged generator of a checkpoint with its style encoder, in evaluation mode, spectral norm folded."""
+    """The averaged generator of a checkpoint as a render plan, with its style encoder.
+
+    Pictures are painted one at a time: a picture's bytes don't depend on its company. For a fixed number of torch
+    threads they repeat; another number may move the last bits of a float, and with them a few bytes by one.
+    """
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: Generator,
         style: Style | None,
         *,
         classes: ClassTable,
@@ -40,8 +52,8 @@ class Painter:
     ) -> None:
         self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
         self.precision, self.device, self._dontcare = precision, torch.device(device), dontcare
-        generator = fold_spectral_norm(generator.to(self.device)).eval().requires_grad_(False)
-        self._generator = generator.to(memory_format=torch.channels_last)
+        self._plan = RenderPlan(generator.to(self.device), compute_dtype(precision, self.device))
+        self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
         self._style = None if style is None else style.to(self.device)
 
     @staticmethod
@@ -104,14 +116,24 @@ class Painter:
         """As `paint`, with the style vectors (N, Z) given."""
         for number, label_map in enumerate(label_maps):
             check_ids(label_map, self.classes, f"label map {number}")
-        ids = np.stack([resize_label_map(label_map, self.image_size) for label_map in label_maps])
-        labels = encode_labels(
-            torch.from_numpy(ids.astype(np.int64)).to(self.device), self.classes.num_classes, dontcare=self._dontcare
-        )
-        labels = labels.to(memory_format=torch.channels_last)
-        with autocast(self.precision, self.device):
-            painted = self._generator(labels, None if z is None else z.to(self.device))
-        return to_uint8(painted)
+        painted = []
+        for number, label_map in enumerate(label_maps):
+            prepared = self._prepare(resize_label_map(label_map, self.image_size))
+            style = None if z is None else z[number : number + 1].to(self.device)
+            painted.append(to_uint8(self._plan.paint(prepared, style)))
+        return np.concatenate(painted)
+
+    def _prepare(self, ids: np.ndarray) -> Prepared:
+        """Tables of a label map (H, W) of the generator's size: those at hand, or new ones."""
+        key = ids.tobytes()
+        if key not in self._prepared:
+            label_map = torch.from_numpy(ids.astype(np.int64))[None].to(self.device)
+            labels = LabelPyramid.from_ids(label_map, self.classes.num_classes, dontcare=self._dontcare)
+            while len(self._prepared) >= KEPT_LABEL_MAPS:
+                self._prepared.popitem(last=False)
+            self._prepared[key] = self._plan.prepare(labels)
+        self._prepared.move_to_end(key)
+        return self._prepared[key]
 
     @torch.no_grad()
     def encode_style(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

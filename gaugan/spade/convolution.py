@@ -83,6 +83,8 @@ class PackedConv:
         `out` may be `residual`.
         """
         height, width = x.shape[2:] if how is None else how.index.shape[1:]
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert residual is None or residual.is_contiguous(memory_format=torch.channels_last)
         n = len(x)
         if out is None:
             shape = (n, self.out_channels, height, width)

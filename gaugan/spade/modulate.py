@@ -106,6 +106,7 @@ def run_pass(x: Tensor, table: Tensor, how: Pass, out: Tensor | None = None) -> 
     """As `modulate` for a folded table, without gradients; `out`: where to write."""
     n, c, (height, width) = x.shape[0], x.shape[1], how.index.shape[1:]
     if _kernels(x):
+        assert x.is_contiguous(memory_format=torch.channels_last)
         out = _new_map(x, n, c, height, width) if out is None else out
         _call("modulate", x, [x, how.index, table, out], (n, height, width, c), how)
         return out

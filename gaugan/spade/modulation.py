@@ -51,15 +51,16 @@ class Mlp:
     shared_weight: Tensor
     """(hidden, label_channels, k, k)"""
     shared_bias: Tensor
-    weight: Tensor
-    """(2 C, hidden, k, k)"""
+    weights: list[Tensor]
+    """Of gamma and of beta, (C, hidden, k, k) each; may be empty where `packed` does all the work."""
     bias: Tensor
+    """(2 C): of gamma, then of beta."""
     packed: PackedConv | None = None
-    """`weight` and `bias` laid out for kernels, where no gradients are needed."""
+    """Both laid out for the kernels, where no gradients are needed."""
 
     def windows(self, labels: LabelPyramid, size: tuple[int, int]) -> Windows | None:
         """The windows to make a table of, or None when convolving every pixel is cheaper."""
-        hidden, kernel_size = self.weight.shape[1], self.weight.shape[2]
+        hidden, kernel_size = self.shared_weight.shape[0], self.shared_weight.shape[2]
         return labels.windows(size, kernel_size, hidden, training=torch.is_grad_enabled())
 
     def table(self, labels: LabelPyramid, size: tuple[int, int]) -> tuple[Tensor, Pass]:
@@ -71,11 +72,11 @@ class Mlp:
         if windows is None:
             return self._row_per_pixel(labels.at(size)), Pass(labels.every_pixel(size))
         how = Pass(windows.index, lambda: windows.order)
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with torch.autocast(self.bias.device.type, enabled=False):
             hidden = hidden_rows(windows, labels.columns, self.shared_weight, self.shared_bias)
             if self.packed is not None:
                 return packed_table(windows, hidden, self.packed), how
-            return table_rows(windows, hidden, self.weight, self.bias), how
+            return table_rows(windows, hidden, self.weights, self.bias), how
 
     def _row_per_pixel(self, onehot: Tensor) -> Tensor:
         padding = self.shared_weight.shape[2] // 2
@@ -83,8 +84,8 @@ class Mlp:
         if self.packed is not None and hidden.shape[2] * hidden.shape[3] < SMALLEST_F4:
             values = self.packed(hidden.contiguous(memory_format=torch.channels_last))
         else:
-            values = convolve_weight(hidden, self.weight, self.bias)
-        return values.permute(0, 2, 3, 1).reshape(-1, len(self.weight)).to(self.weight.dtype)
+            values = convolve_weight(hidden, torch.cat(self.weights), self.bias)
+        return values.permute(0, 2, 3, 1).reshape(-1, len(self.bias)).to(self.bias.dtype)
 
 
 class Spade(nn.Module):
@@ -117,10 +118,9 @@ class Spade(nn.Module):
 
     def table(self, labels: LabelPyramid, height: int, width: int) -> tuple[Tensor, Pass]:
         """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which."""
-        weight = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
         bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])  # type: ignore[operator]
         shared = self.mlp_shared[0]
-        return Mlp(shared.weight, shared.bias, weight, bias).table(labels, (height, width))
+        return Mlp(shared.weight, shared.bias, [self.mlp_gamma.weight, self.mlp_beta.weight], bias).table(labels, (height, width))
 
     def reference(self, x: Tensor, labels: LabelPyramid) -> Tensor:
         """The definition: two convolutions over the one-hot labels. (N, channels, h, w) -> the same shape."""

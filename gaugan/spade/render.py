@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.nn import SpectralConv2d
-from gaugan.spade.convolution import Method, PackedConv, can_convolve, choose_method
+from gaugan.spade.convolution import SMALLEST_F4, Method, PackedConv, can_convolve, choose_method
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, run_pass
 from gaugan.spade.modulation import Mlp, Spade
@@ -38,46 +38,50 @@ class Memory:
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
         self._free: list[Tensor] = []
+        self._lent: dict[int, Tensor] = {}
 
     def take(self, n: int, channels: int, size: Size) -> Tensor:
         """An unwritten channels-last (n, channels, *size)."""
         count = n * channels * math.prod(size)
         fitting = [buffer for buffer in self._free if buffer.numel() >= count]
-        buffer = min(fitting, key=torch.numel, default=None)  # type: ignore[arg-type]
-        if buffer is None:
-            buffer = torch.empty(count, dtype=self.dtype, device=self.device)
-        else:
+        if fitting:
+            buffer = min(fitting, key=torch.numel)
             self._free = [other for other in self._free if other is not buffer]
+        else:
+            buffer = torch.empty(count, dtype=self.dtype, device=self.device)
+        self._lent[buffer.data_ptr()] = buffer
         return buffer[:count].view(n, *size, channels).permute(0, 3, 1, 2)
 
     def give(self, map_: Tensor) -> None:
-        """Takes back what `take` gave; a buffer that is smaller than another free one is dropped."""
-        base = map_._base
-        if base is not None and base.dim() == 1:
-            self._free = sorted([*self._free, base], key=torch.numel)[-2:]
+        """Takes back what `take` gave (other maps are ignored) and keeps the two largest free buffers."""
+        buffer = self._lent.pop(map_.data_ptr(), None)
+        if buffer is not None:
+            self._free = sorted([*self._free, buffer], key=torch.numel)[-2:]
 
 
 class FoldedSpade:
     """A SPADE layer with its running statistics folded into gamma and beta: one scale and shift per pixel."""
 
-    def __init__(self, spade: Spade) -> None:
+    def __init__(self, spade: Spade, size: Size) -> None:
         norm = spade.param_free_norm
         gamma, beta = spade.mlp_gamma, spade.mlp_beta
         assert gamma.bias is not None and beta.bias is not None
         self.normalise: nn.Module | None = None
-        weight, bias = (gamma.weight, beta.weight), (gamma.bias + 1, beta.bias)
+        weights, bias = [gamma.weight, beta.weight], (gamma.bias + 1, beta.bias)
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             assert norm.running_mean is not None and norm.running_var is not None
             rate = (norm.running_var + norm.eps).rsqrt()
             offset = norm.running_mean * rate
-            weight = gamma.weight * _wide(rate), beta.weight - gamma.weight * _wide(offset)
+            weights = [gamma.weight * _wide(rate), beta.weight - gamma.weight * _wide(offset)]
             bias = bias[0] * rate, bias[1] - bias[0] * offset
         else:
             self.normalise = norm  # statistics of the picture itself
         shared = spade.mlp_shared[0]
-        both, biases = torch.cat(weight), torch.cat(bias)
-        packed = PackedConv(both, biases, Method.DIRECT) if can_convolve(both, both) and both.shape[2] == 3 else None
-        self.mlp = Mlp(shared.weight, shared.bias, both, biases, packed)
+        both, biases, packed = torch.cat(weights), torch.cat(bias), None
+        if can_convolve(both, both) and both.shape[2] == 3:
+            packed = PackedConv(both, biases, Method.DIRECT)
+            weights = weights if math.prod(size) >= SMALLEST_F4 else []
+        self.mlp = Mlp(shared.weight, shared.bias, weights, biases, packed)
 
 
 def _wide(per_channel: Tensor) -> Tensor:
@@ -92,7 +96,7 @@ class Step:
         weight = conv.weight() if isinstance(conv, SpectralConv2d) else conv.weight
         weight = weight.detach().to(dtype)
         bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.spade = None if spade is None else FoldedSpade(spade)
+        self.spade = None if spade is None else FoldedSpade(spade, size)
         self.size, self.slope, self.out_channels = size, slope, len(weight)
         self.packed: PackedConv | None = None
         if can_convolve(weight, weight):
@@ -160,13 +164,18 @@ class Block:
         if self.shortcut is not None:
             residual = self.shortcut.run(x, prepared, memory, doubled=self.doubled)
         else:
-            residual = F.interpolate(x, scale_factor=2, mode="nearest") if self.doubled else x
+            residual = _double(x) if self.doubled else x
         hidden = self.step_0.run(x, prepared, memory, doubled=self.doubled)
         if residual is not x:
             memory.give(x)
         out = self.step_1.run(hidden, prepared, memory, residual=residual, out=residual)
         memory.give(hidden)
         return out
+
+
+def _double(x: Tensor) -> Tensor:
+    """Twice the size, channels-last (which interpolate forgets for 1 x 1 maps)."""
+    return F.interpolate(x, scale_factor=2, mode="nearest").contiguous(memory_format=torch.channels_last)
 
 
 @dataclass

@@ -25,9 +25,10 @@ def hidden_rows(windows: Windows, columns: Tensor, weight: Tensor, bias: Tensor)
     return F.pad(F.relu(_add_rows(rows, windows.hidden) + bias), (0, 0, 0, 1))
 
 
-def table_rows(windows: Windows, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """hidden (H + 1, hidden), weight (2 C, hidden, k, k), bias (2 C) -> (K, 2 C)."""
-    side_by_side = weight.flatten(2).permute(1, 2, 0).flatten(1)  # (hidden, k * k * 2 C)
+def table_rows(windows: Windows, hidden: Tensor, weights: list[Tensor], bias: Tensor) -> Tensor:
+    """hidden (H + 1, hidden), weights: each (C, hidden, k, k), bias (2 C) -> (K, 2 C), the weights' values in a row."""
+    by_tap = [weight.flatten(2).permute(1, 2, 0) for weight in weights]  # (hidden, k * k, C)
+    side_by_side = torch.cat(by_tap, dim=2).flatten(1)  # (hidden, k * k * 2 C)
     products = (hidden @ side_by_side).view(len(hidden), -1, len(bias))  # (H + 1, k * k, 2 C)
     return _add_rows(products, windows.parts) + bias
 
