@@ -46,7 +46,10 @@ def draw_ragged(seed: int, size: int) -> np.ndarray:
     """uint8 (size, size): some twenty regions of random classes whose borders are torn by smooth noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size] / size
-    shift = sum(rng.normal(0, 0.06 / 2**k, (2, 1, 1)) * np.sin(rng.uniform(0, 6) + 2**k * 9 * (rows + columns)) for k in range(5))
+    shift = sum(
+        rng.normal(0, 0.06 / 2**k, (2, 1, 1)) * np.sin(rng.uniform(0, 6) + 2**k * 9 * (rows + columns))
+        for k in range(5)
+    )
     shift = shift + rng.normal(0, 0.0035, (2, size, size))
     centres, ids = rng.random((20, 2)), rng.integers(0, COCO_CLASSES - 1, 20)
     points = np.stack([rows, columns]) + shift

@@ -59,7 +59,9 @@ def make_layer(channels: int, num_classes: int) -> tuple[Spade, Spade]:
     return layer, copy.deepcopy(layer).to(memory_format=torch.channels_last)
 
 
-def compare(label_map: Tensor, channels: int, num_classes: int, pairs: int, *, training: bool = False) -> dict[str, Any]:
+def compare(
+    label_map: Tensor, channels: int, num_classes: int, pairs: int, *, training: bool = False
+) -> dict[str, Any]:
     """Figures of one layer at the size of the label map (1, h, w)."""
     import torch
     import torch.nn.functional as F
@@ -139,7 +141,10 @@ def main(config: Config) -> dict[str, Any]:
             layers.append({"px": config.size >> level, "channels": 64 << level, "training": training} | found)
             print(layers[-1], flush=True)
     evaluation = [layer for layer in layers if not layer["training"]]
-    seconds = {f"seconds_{side}": round(sum(layer[f"seconds_{side}"] for layer in evaluation), 4) for side in ("reference", "ours")}
+    seconds = {
+        f"seconds_{side}": round(sum(layer[f"seconds_{side}"] for layer in evaluation), 4)
+        for side in ("reference", "ours")
+    }
     figures = {
         "speedup": round(seconds["seconds_reference"] / seconds["seconds_ours"], 3),
         "speedup_training": round(statistics.median(layer["speedup"] for layer in layers if layer["training"]), 3),

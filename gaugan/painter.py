@@ -18,14 +18,13 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
 from gaugan.labels import ClassTable, check_ids
-from gaugan.nn import autocast, compute_dtype
+from gaugan.nn import compute_dtype
 from gaugan.spade.build import build_generator
 from gaugan.spade.config import Precision, SpadeConfig
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.networks import Generator
 from gaugan.spade.render import Prepared, RenderPlan
 from gaugan.spade.style import Style, style_from_networks
-
 
 KEPT_LABEL_MAPS = 2
 """Label maps whose tables are kept, so that another style or seed on the same map costs the convolutions only."""

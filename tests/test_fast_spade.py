@@ -144,7 +144,9 @@ def test_gradcheck_in_double_precision(backend, always_tables, training, doubled
         state = dict(zip(names, parameters, strict=True))
         return torch.func.functional_call(layer, state, arguments, {"slope": 0.2, "doubled": doubled})
 
-    assert torch.autograd.gradcheck(run, (x, *(parameter.detach().requires_grad_() for parameter in layer.parameters())))
+    assert torch.autograd.gradcheck(
+        run, (x, *(parameter.detach().requires_grad_() for parameter in layer.parameters()))
+    )
 
 
 def test_kernels_equal_plain_torch_in_every_type() -> None:

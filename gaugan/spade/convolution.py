@@ -113,6 +113,7 @@ def packed_table(windows: Windows, hidden: Tensor, packed: PackedConv) -> Tensor
     table = torch.empty(len(windows.parts), packed.padded)
     library = native.library()
     assert library is not None and packed.method == Method.DIRECT and packed.bias is not None
+    assert packed.padded == packed.out_channels
     shape = (len(hidden), len(table), packed.in_channels, windows.parts.shape[1], packed.padded)
     tensors = (rows, windows.parts, packed.weight, packed.bias, table)
     failed = library.make_table(

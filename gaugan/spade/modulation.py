@@ -120,7 +120,9 @@ class Spade(nn.Module):
         """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which."""
         bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])  # type: ignore[operator]
         shared = self.mlp_shared[0]
-        return Mlp(shared.weight, shared.bias, [self.mlp_gamma.weight, self.mlp_beta.weight], bias).table(labels, (height, width))
+        return Mlp(shared.weight, shared.bias, [self.mlp_gamma.weight, self.mlp_beta.weight], bias).table(
+            labels, (height, width)
+        )
 
     def reference(self, x: Tensor, labels: LabelPyramid) -> Tensor:
         """The definition: two convolutions over the one-hot labels. (N, channels, h, w) -> the same shape."""

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.nn import SpectralConv2d
-from gaugan.spade.convolution import SMALLEST_F4, Method, PackedConv, can_convolve, choose_method
+from gaugan.spade.convolution import CHANNEL_STEP, SMALLEST_F4, Method, PackedConv, can_convolve, choose_method
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, run_pass
 from gaugan.spade.modulation import Mlp, Spade
@@ -78,7 +78,7 @@ class FoldedSpade:
             self.normalise = norm  # statistics of the picture itself
         shared = spade.mlp_shared[0]
         both, biases, packed = torch.cat(weights), torch.cat(bias), None
-        if can_convolve(both, both) and both.shape[2] == 3:
+        if can_convolve(both, both) and both.shape[2] == 3 and len(both) % CHANNEL_STEP == 0:
             packed = PackedConv(both, biases, Method.DIRECT)
             weights = weights if math.prod(size) >= SMALLEST_F4 else []
         self.mlp = Mlp(shared.weight, shared.bias, weights, biases, packed)
@@ -134,7 +134,11 @@ class Step:
             y = run_pass(x, table, how, memory.take(len(x), x.shape[1], self.size))
         answer = F.conv2d(y, self.weight, self.bias, padding=self.weight.shape[2] // 2)
         memory.give(y)
-        return answer if residual is None else answer.add_(residual)
+        if residual is None:
+            return answer
+        answer.add_(residual)
+        memory.give(residual)
+        return answer
 
     def _modulation(self, prepared: Prepared, doubled: bool) -> tuple[Tensor | None, Pass]:
         if self.spade is None:
