@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -63,16 +63,19 @@ class SpectralConv2d(nn.Module):
     @torch.no_grad()
     def power_iteration(self, steps: int = 1) -> None:
         """Brings u and v closer to the singular vectors of the largest singular value (algorithm 1 of the paper)."""
-        matrix = self.matrix()
+        weight = self.weight_orig
+        matrix, v = _as_matrix(weight, self.weight_v)  # (out, in * k * k)
         for _ in range(steps):
-            self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=1e-12))
-            self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=1e-12))
+            v = F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=1e-12)
+            self.weight_u.copy_(F.normalize(torch.mv(matrix, v), dim=0, eps=1e-12))
+        if _is_channels_last(weight):
+            v = v.view(*weight.shape[2:], weight.shape[1]).permute(2, 0, 1).flatten()
+        self.weight_v.copy_(v)
 
     def weight(self) -> Tensor:
         """W / sigma, float32; gradients flow through both."""
         with torch.autocast("cuda" if self.weight_orig.is_cuda else "cpu", enabled=False):
-            sigma = torch.dot(self.weight_u, torch.mv(self.matrix(), self.weight_v))
-            return self.weight_orig / sigma
+            return _DividedBySigma.apply(self.weight_orig, self.weight_u, self.weight_v)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H', W')."""
@@ -104,6 +107,19 @@ class SpectralConvTranspose2d(SpectralConv2d):
         """As torch's hook lays it out: (out, in * k * k)."""
         return self.weight_orig.transpose(0, 1).flatten(1)
 
+    @torch.no_grad()
+    def power_iteration(self, steps: int = 1) -> None:
+        """As that of SpectralConv2d; these weights' rows don't lie together in memory."""
+        matrix = self.matrix()
+        for _ in range(steps):
+            self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=1e-12))
+            self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=1e-12))
+
+    def weight(self) -> Tensor:
+        """W / sigma, float32; gradients flow through both."""
+        with torch.autocast("cuda" if self.weight_orig.is_cuda else "cpu", enabled=False):
+            return self.weight_orig / torch.dot(self.weight_u, torch.mv(self.matrix(), self.weight_v))
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, 2 H, 2 W)."""
         return F.conv_transpose2d(x, self.weight(), self.bias, self.stride, self.padding, output_padding=1)
@@ -119,6 +135,43 @@ def doubling_conv(in_channels: int, out_channels: int, bias: bool = True, device
     return nn.ConvTranspose2d(
         in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=bias, device=device
     )
+
+
+class _DividedBySigma(torch.autograd.Function):
+    """W / (u^T W v) with its gradient written out: three passes over the weights instead of autograd's nine."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        matrix, v = _as_matrix(weight, v)
+        sigma = torch.dot(u, torch.mv(matrix, v))
+        ctx.save_for_backward(weight, sigma, u.clone(), v.clone())  # u and v move on before some backward passes
+        return weight / sigma
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        weight, sigma, u, v = ctx.saved_tensors
+        result = torch.empty_like(weight).copy_(gradient).div_(sigma)
+        through_sigma = torch.dot(_flat(result), _flat(weight)) / sigma
+        matrix = result.permute(0, 2, 3, 1).flatten(1) if _is_channels_last(result) else result.flatten(1)
+        matrix.addr_(u * -through_sigma, v)  # a view of result
+        return result, None, None
+
+
+def _as_matrix(weight: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in, k, k), (in * k * k) -> matrix (out, in * k * k) and v in the order in which weights lie in memory."""
+    if not _is_channels_last(weight):
+        return weight.flatten(1), v
+    return weight.permute(0, 2, 3, 1).flatten(1), v.view(weight.shape[1:]).permute(1, 2, 0).flatten()
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """All values in the order in which they lie in memory, without a copy."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten()
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
 def power_iteration(network: nn.Module, steps: int = 1) -> None:
@@ -178,8 +231,14 @@ def _draw(weight: Tensor, rule: str, gain: float) -> None:
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The autocast context of a `precision` setting: bf16, fp32, or auto = bf16 where the device computes in it."""
-    wanted = precision == "bf16" or (precision == "auto" and _computes_in_bf16(device))
+    wanted = compute_dtype(precision, device) == torch.bfloat16
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 or float32, as `autocast` chooses."""
+    wanted = precision == "bf16" or (precision == "auto" and _computes_in_bf16(device))
+    return torch.bfloat16 if wanted else torch.float32
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

@@ -6,6 +6,7 @@ pictures = painter.paint(label_maps, seeds=[1, 2])
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,16 +18,26 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
 from gaugan.labels import ClassTable, check_ids
-from gaugan.nn import autocast, fold_spectral_norm
-from gaugan.spade.build import build_generator, encode_labels
+from gaugan.nn import compute_dtype
+from gaugan.spade.build import build_generator, instance_edges
 from gaugan.spade.config import Precision, SpadeConfig
+from gaugan.spade.label_pyramid import LabelPyramid
+from gaugan.spade.networks import Generator
+from gaugan.spade.render import NetworkPlan, Prepared, RenderPlan
 from gaugan.spade.style import Style, StylePrior, style_from_networks
 
 NO_STYLE = "this generator was trained without styles (style=none): seeds and style pictures change nothing"
 
+KEPT_LABEL_MAPS = 2
+"""Label maps whose tables are kept, so that another style or seed on the same map costs the convolutions only."""
+
 
 class Painter:
-    """The averaged generator of a checkpoint with its style encoder, in evaluation mode, spectral norm folded."""
+    """The averaged generator of a checkpoint as a render plan, with its style encoder.
+
+    Pictures are painted one at a time: a picture's bytes don't depend on its company. For a fixed number of torch
+    threads they repeat; another number may move the last bits of a float, and with them a few bytes by one.
+    """
 
     def __init__(
         self,
@@ -44,8 +55,9 @@ class Painter:
         self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
         self.precision, self.device = precision, torch.device(device)
         self._dontcare, self._instance_edges = dontcare, instance_edges
-        generator = fold_spectral_norm(generator.to(self.device)).eval().requires_grad_(False)
-        self._generator = generator.to(memory_format=torch.channels_last)
+        make = RenderPlan if isinstance(generator, Generator) else NetworkPlan
+        self._plan: RenderPlan | NetworkPlan = make(generator.to(self.device), compute_dtype(precision, self.device))  # type: ignore[arg-type]
+        self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
         self._style = None if style is None else style.to(self.device)
 
     @staticmethod
@@ -122,24 +134,32 @@ class Painter:
         """
         for number, label_map in enumerate(label_maps):
             check_ids(label_map, self.classes, f"label map {number}")
-        ids = np.stack([resize_label_map(label_map, self.image_size) for label_map in label_maps])
-        label_map = torch.from_numpy(ids.astype(np.int64)).to(self.device)
-        labels = encode_labels(
-            label_map,
-            self.classes.num_classes,
-            dontcare=self._dontcare,
-            instance_map=self._instances(instance_maps, label_map) if self._instance_edges else None,
-        )
-        labels = labels.to(memory_format=torch.channels_last)
-        with autocast(self.precision, self.device):
-            painted = self._generator(labels, None if z is None else z.to(self.device))
-        return to_uint8(painted)
+        painted = []
+        for number, label_map in enumerate(label_maps):
+            ids = resize_label_map(label_map, self.image_size)
+            instances = None
+            if self._instance_edges:
+                given = ids if instance_maps is None else instance_maps[number].astype(np.int32)
+                instances = resize_label_map(given, self.image_size)
+            style = None if z is None else z[number : number + 1].to(self.device)
+            painted.append(to_uint8(self._plan.paint(self._prepare(ids, instances), style)))
+        return np.concatenate(painted)
 
-    def _instances(self, instance_maps: np.ndarray | None, label_map: Tensor) -> Tensor:
-        if instance_maps is None:
-            return label_map
-        resized = [resize_label_map(instances.astype(np.int32), self.image_size) for instances in instance_maps]
-        return torch.from_numpy(np.stack(resized).astype(np.int64)).to(self.device)
+    def _prepare(self, ids: np.ndarray, instances: np.ndarray | None) -> Prepared:
+        """Tables of a label map (H, W) of the generator's size: those at hand, or new ones."""
+        key = ids.tobytes() + (b"" if instances is None else instances.tobytes())
+        if key not in self._prepared:
+            edges = None if instances is None else instance_edges(self._tensor(instances))[:, 0].bool()
+            label_map, dontcare = self._tensor(ids), self._dontcare
+            labels = LabelPyramid.from_ids(label_map, self.classes.num_classes, dontcare=dontcare, edges=edges)
+            while len(self._prepared) >= KEPT_LABEL_MAPS:
+                self._prepared.popitem(last=False)
+            self._prepared[key] = self._plan.prepare(labels)
+        self._prepared.move_to_end(key)
+        return self._prepared[key]
+
+    def _tensor(self, ids: np.ndarray) -> Tensor:
+        return torch.from_numpy(ids.astype(np.int64))[None].to(self.device)
 
     @torch.no_grad()
     def encode_style(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

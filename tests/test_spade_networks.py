@@ -13,7 +13,8 @@ from gaugan.errors import UserError
 from gaugan.nn import power_iteration
 from gaugan.spade.discriminator import Discriminator
 from gaugan.spade.encoder import StyleEncoder
-from gaugan.spade.modulation import LabelPyramid, Spade, SpadeNorm
+from gaugan.spade.label_pyramid import LabelPyramid
+from gaugan.spade.modulation import Spade, SpadeNorm
 from gaugan.spade.networks import Generator
 from gaugan.spade.pix2pixhd import Pix2PixHDGenerator
 

@@ -1,6 +1,8 @@
 """Spatially-adaptive normalisation: y = normalised(x) * (1 + gamma(labels)) + beta(labels).
 
 Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", 2019, arXiv:1903.07291, equations 1-3.
+gamma and beta are computed once per distinct label window where that is cheaper (docs/fast_spade.md); `Spade.reference`
+is the convolutional definition that this is tested against.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaugan.errors import UserError
+from gaugan.spade.convolution import SMALLEST_F4, PackedConv, convolve_weight, packed_table
+from gaugan.spade.label_pyramid import LabelPyramid
+from gaugan.spade.modulate import Pass, Statistics, modulate, moments
+from gaugan.spade.tables import hidden_rows, table_rows
+from gaugan.spade.windows import Windows
 from gaugan.sync_norm import shared_batchnorm
 
 NormKind = Literal["syncbatch", "batch", "instance"]
@@ -22,24 +29,6 @@ NORMS: dict[NormKind, Callable[..., nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "instance": nn.InstanceNorm2d,
 }
-
-
-class LabelPyramid:
-    """One-hot labels (N, C, H, W) resized once per resolution, shared by all the layers that ask for it.
-
-    Resizing is torch "nearest": source row = floor(i * in / out). PIL's NEAREST and "nearest-exact" take other pixels;
-    published weights expect this one. (A table of distinct label windows per resolution belongs here as well.)
-    """
-
-    def __init__(self, onehot: Tensor) -> None:
-        self.onehot = onehot
-        self._resized: dict[tuple[int, int], Tensor] = {(onehot.shape[2], onehot.shape[3]): onehot}
-
-    def at(self, size: tuple[int, int]) -> Tensor:
-        """(N, C, h, w) for size (h, w)."""
-        if size not in self._resized:
-            self._resized[size] = F.interpolate(self.onehot, size=size, mode="nearest")
-        return self._resized[size]
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,50 @@ class SpadeNorm:
         )
 
 
+@dataclass(frozen=True)
+class Mlp:
+    """The two convolutions behind gamma and beta: labels -> hidden (ReLU) -> two values per channel."""
+
+    shared_weight: Tensor
+    """(hidden, label_channels, k, k)"""
+    shared_bias: Tensor
+    weights: list[Tensor]
+    """Of gamma and of beta, (C, hidden, k, k) each; may be empty where `packed` does all the work."""
+    bias: Tensor
+    """(2 C): of gamma, then of beta."""
+    packed: PackedConv | None = None
+    """Both laid out for the kernels, where no gradients are needed."""
+
+    def windows(self, labels: LabelPyramid, size: tuple[int, int]) -> Windows | None:
+        """The windows to make a table of, or None when convolving every pixel is cheaper."""
+        hidden, kernel_size = self.shared_weight.shape[0], self.shared_weight.shape[2]
+        return labels.windows(size, kernel_size, hidden, training=torch.is_grad_enabled())
+
+    def table(self, labels: LabelPyramid, size: tuple[int, int]) -> tuple[Tensor, Pass]:
+        """(K, 2 C) rows of values, and which pixel of a map of that size takes which.
+
+        A row per distinct window where that is cheaper than the convolution, otherwise a row per pixel.
+        """
+        windows = self.windows(labels, size)
+        if windows is None:
+            return self._row_per_pixel(labels.at(size)), Pass(labels.every_pixel(size))
+        how = Pass(windows.index, lambda: windows.order)
+        with torch.autocast(self.bias.device.type, enabled=False):
+            hidden = hidden_rows(windows, labels.columns, self.shared_weight, self.shared_bias)
+            if self.packed is not None:
+                return packed_table(windows, hidden, self.packed), how
+            return table_rows(windows, hidden, self.weights, self.bias), how
+
+    def _row_per_pixel(self, onehot: Tensor) -> Tensor:
+        padding = self.shared_weight.shape[2] // 2
+        hidden = F.relu(F.conv2d(onehot, self.shared_weight, self.shared_bias, padding=padding))
+        if self.packed is not None and hidden.shape[2] * hidden.shape[3] < SMALLEST_F4:
+            values = self.packed(hidden.contiguous(memory_format=torch.channels_last))
+        else:
+            values = convolve_weight(hidden, torch.cat(self.weights), self.bias)
+        return values.permute(0, 2, 3, 1).reshape(-1, len(self.bias)).to(self.bias.dtype)
+
+
 class Spade(nn.Module):
     """One SPADE layer for `channels` feature maps; gamma and beta come from two convolutions over the labels.
 
@@ -78,17 +111,56 @@ class Spade(nn.Module):
         self.mlp_gamma = nn.Conv2d(hidden, channels, size, padding=padding)
         self.mlp_beta = nn.Conv2d(hidden, channels, size, padding=padding)
 
-    def forward(self, x: Tensor, labels: LabelPyramid) -> Tensor:
-        """(N, channels, h, w) -> the same shape."""
-        gamma, beta = self.modulation(labels.at((x.shape[2], x.shape[3])))
-        normalised = self.param_free_norm(x)
-        return torch.addcmul(normalised + beta, normalised, gamma)
+    def forward(self, x: Tensor, labels: LabelPyramid, *, slope: float = 1.0, doubled: bool = False) -> Tensor:
+        """(N, channels, h, w) -> the same shape, through a leaky ReLU of that slope (1 = none).
 
-    def modulation(self, onehot: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, label_channels, h, w) -> gamma, beta (N, channels, h, w), in one convolution over the hidden layer."""
-        hidden = self.mlp_shared(onehot)
-        weight = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
-        bias = torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])  # type: ignore[list-item]
-        both = F.conv2d(hidden, weight, bias, padding=self.mlp_gamma.padding)
-        gamma, beta = both.chunk(2, dim=1)
-        return gamma, beta
+        `doubled`: x is enlarged by nearest doubling first, to (N, channels, 2 h, 2 w), without being written.
+        """
+        table, how = self.table(labels, x.shape[2] << doubled, x.shape[3] << doubled)
+        how = Pass(how.index, how.order, slope, doubled)
+        if type(self.param_free_norm) is nn.BatchNorm2d:
+            statistics = batch_statistics(self.param_free_norm, x, repeats=4 if doubled else 1)
+            return modulate(x, table, how, statistics)
+        x = F.interpolate(x, scale_factor=2, mode="nearest") if doubled else x
+        return modulate(self.param_free_norm(x), table, Pass(how.index, how.order, slope))
+
+    def table(self, labels: LabelPyramid, height: int, width: int) -> tuple[Tensor, Pass]:
+        """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which."""
+        bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])  # type: ignore[operator]
+        shared = self.mlp_shared[0]
+        return Mlp(shared.weight, shared.bias, [self.mlp_gamma.weight, self.mlp_beta.weight], bias).table(
+            labels, (height, width)
+        )
+
+    def reference(self, x: Tensor, labels: LabelPyramid) -> Tensor:
+        """The definition: two convolutions over the one-hot labels. (N, channels, h, w) -> the same shape."""
+        hidden = self.mlp_shared(labels.at((x.shape[2], x.shape[3])))
+        normalised = self.param_free_norm(x)
+        return normalised * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
+
+
+def batch_statistics(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Statistics:
+    """What `norm` (without weights of its own) would normalise x with; in training it updates its running statistics.
+
+    `repeats`: every value of x stands for that many equal ones, as after doubling. They count in the unbiased running
+    variance only.
+    """
+    if not norm.training and norm.running_mean is not None:
+        assert norm.running_var is not None
+        return Statistics(norm.running_mean, (norm.running_var + norm.eps).rsqrt())
+    count = x.numel() // x.shape[1] * repeats
+    if count == 1:
+        raise ValueError(f"batch statistics need more than 1 value per channel, got an input of {tuple(x.shape)}")
+    with torch.no_grad():
+        mean, variance = moments(x)
+        if norm.training and norm.running_mean is not None:
+            _update_running(norm, mean, variance * (count / (count - 1)))
+        return Statistics(mean, (variance + norm.eps).rsqrt(), count)
+
+
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(variance.to(norm.running_var.dtype), momentum)

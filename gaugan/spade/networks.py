@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
-from gaugan.spade.modulation import LabelPyramid, Spade, SpadeNorm
+from gaugan.spade.convolution import convolve
+from gaugan.spade.label_pyramid import LabelPyramid
+from gaugan.spade.modulation import Spade, SpadeNorm
 
 Upsampling = Literal["normal", "more", "most"]
 DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
+SLOPE = 0.2
+"""Of every leaky ReLU of the generator."""
 
 
 class SpadeBlock(nn.Module):
@@ -37,12 +41,14 @@ class SpadeBlock(nn.Module):
             self.conv_s = conv(in_channels, out_channels, 1, bias=False)
             self.norm_s = Spade(in_channels, label_channels, norm=norm, hidden=hidden)
 
-    def forward(self, x: Tensor, labels: LabelPyramid) -> Tensor:
-        """(N, in_channels, h, w) -> (N, out_channels, h, w)."""
-        shortcut = self.conv_s(self.norm_s(x, labels)) if self.learned_shortcut else x  # no activation, as published
-        x = self.conv_0(F.leaky_relu(self.norm_0(x, labels), 0.2))
-        x = self.conv_1(F.leaky_relu(self.norm_1(x, labels), 0.2))
-        return shortcut + x
+    def forward(self, x: Tensor, labels: LabelPyramid, *, doubled: bool = False) -> Tensor:
+        """(N, in_channels, h, w) -> (N, out_channels, h, w); `doubled`: x is enlarged to twice the size first."""
+        if self.learned_shortcut:
+            shortcut = convolve(self.conv_s, self.norm_s(x, labels, doubled=doubled))  # no activation, as published
+        else:
+            shortcut = _double(x) if doubled else x
+        x = convolve(self.conv_0, self.norm_0(x, labels, slope=SLOPE, doubled=doubled))
+        return shortcut + convolve(self.conv_1, self.norm_1(x, labels, slope=SLOPE))
 
 
 class Generator(nn.Module):
@@ -88,19 +94,21 @@ class Generator(nn.Module):
             self.up_4 = SpadeBlock(ngf, last, label_channels, norm=spade_norm, hidden=hidden)
         self.conv_img = nn.Conv2d(last, 3, 3, padding=1)
 
-    def forward(self, onehot: Tensor, z: Tensor | None = None) -> Tensor:
-        """onehot (N, label_channels, H, W) float, z (N, z_dim) -> float32 (N, 3, H, W) in [-1, 1]."""
-        labels = LabelPyramid(onehot)
+    def forward(self, labels: Tensor | LabelPyramid, z: Tensor | None = None) -> Tensor:
+        """labels (N, label_channels, H, W) float, z (N, z_dim) -> float32 (N, 3, H, W) in [-1, 1]."""
+        if isinstance(labels, Tensor):
+            labels = LabelPyramid(labels)
         x = self._start(labels, z)
-        x = self.head_0(x, labels)
-        x = self.G_middle_0(_double(x), labels)
-        x = self.G_middle_1(_double(x) if self.upsampling != "normal" else x, labels)
-        for block in (self.up_0, self.up_1, self.up_2, self.up_3):
-            x = block(_double(x), labels)
-        if self.upsampling == "most":
-            x = self.up_4(_double(x), labels)
-        x = self.conv_img(F.leaky_relu(x, 0.2))  # (N, 3, H, W)
+        for block, doubled in self.blocks():
+            x = block(x, labels, doubled=doubled)
+        x = self.conv_img(F.leaky_relu(x, SLOPE))  # (N, 3, H, W)
         return torch.tanh(x.float())
+
+    def blocks(self) -> list[tuple[SpadeBlock, bool]]:
+        """The residual blocks in order, each with whether its input is doubled in size first."""
+        middle = [(self.head_0, False), (self.G_middle_0, True), (self.G_middle_1, self.upsampling != "normal")]
+        up = [self.up_0, self.up_1, self.up_2, self.up_3, *([self.up_4] if self.upsampling == "most" else [])]
+        return middle + [(block, True) for block in up]
 
     def _start(self, labels: LabelPyramid, z: Tensor | None) -> Tensor:
         """(N, 16 ngf, h, w): the first, smallest feature map."""

@@ -20,7 +20,7 @@ from gaugan.labels import ClassTable, onehot
 from gaugan.nn import RunningStatistics, autocast, initialise, make_adam, optimiser_step, power_iteration
 from gaugan.spade.config import StyleVAEConfig
 from gaugan.spade.encoder import FINAL_SIDE
-from gaugan.spade.modulation import LabelPyramid
+from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.style import ACTIVE_VARIANCE, build_style
 from gaugan.sync_norm import synchronise
 
