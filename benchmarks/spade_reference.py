@@ -1,7 +1,8 @@
 """SPADE as its paper writes it, on the modules of our generator: the slow side of the benchmarks.
 
-NCHW float32, eager; labels are resized once per resolution (the published code does that in every layer). Every pixel is convolved, gamma and beta in two convolutions, every enlarged, normalised and
-modulated map is written, with the library's own convolutions. What the published code does, and nothing slower than it.
+NCHW float32, eager, with the library's own convolutions: every pixel is convolved, gamma and beta in two convolutions,
+every enlarged, normalised and modulated map is written. What the published code does and nothing slower than it: labels
+are resized once per resolution (there, in every layer).
 """
 
 from __future__ import annotations

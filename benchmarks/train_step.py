@@ -2,8 +2,8 @@
 
     python benchmarks/train_step.py --size 256 [--mode fast|faithful|both]
 
-Both sides are a SpadeSystem in float32 with the same weights, z, batch and spectral state, in the same mode, and take turns in
-one process. The reference convolves every pixel (benchmarks/spade_reference.py), in NCHW with the library's
+Both sides are a SpadeSystem in float32 with the same weights, z, batch, spectral state and mode, and take turns in one
+process. The reference convolves every pixel (benchmarks/spade_reference.py), in NCHW with the library's
 convolutions, and judges fake and real in one pass, as the published code does; both sides use the same fused Adam and
 the same spectral norm. max_rel_loss_diff: of the loss terms of the first step. Prints one JSON line last.
 """

@@ -124,7 +124,7 @@ class Step:
         """(N, C, h, w), or half that size when doubled -> (N, out_channels, h, w), added to residual."""
         table, how = self._modulation(prepared, doubled)
         if self.spade is not None and self.spade.normalise is not None:
-            x = self.spade.normalise(x)
+            x = self.spade.normalise(x).contiguous(memory_format=torch.channels_last)
         if self.packed is not None:
             out = memory.take(len(x), self.out_channels, self.size) if out is None else out
             return self.packed(x, how, table, residual=residual, out=out)

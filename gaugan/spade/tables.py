@@ -44,7 +44,7 @@ GATHER = 12.0
 """Multiplications of a matrix product that take as long as adding one looked-up value."""
 CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35}
 """Time of a convolution per multiplication, against a matrix product's: by the library; by minimal filtering in two of
-training's three products; by minimal filtering. Measured by benchmarks/modulation.py --constants."""
+training's three products; by minimal filtering. Estimated from single-thread timings: docs/fast_spade.md."""
 
 
 SMALLEST_MAP = 4096
@@ -61,8 +61,8 @@ def cost_of_convolution(training: bool, device: torch.device, pixels: int) -> fl
 def is_cheaper(windows: Windows, hidden_width: int, taps: int, convolution: float) -> bool:
     """Whether a table costs less than the convolution over all pixels.
 
-    Per output channel: the table takes `hidden_width * taps` multiplications for each hidden window and `taps` looked-up
-    additions for each window; the convolution `hidden_width * taps` for each pixel, times `convolution`.
+    Per output channel: the table takes `hidden_width * taps` multiplications for each hidden window and `taps` additions
+    for each window; the convolution `hidden_width * taps` for each pixel, times `convolution`.
     """
     table = hidden_width * taps * len(windows.hidden) + GATHER * taps * len(windows.parts)
     return table < convolution * hidden_width * taps * windows.index.numel()
