@@ -50,7 +50,9 @@ def billions(network: nn.Module, *inputs: Tensor | None) -> tuple[float, float]:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*inputs)
     total = counter.get_total_flops()
-    modulations = [sum(n.values()) for name, n in counter.get_flop_counts().items() if re.search(r"norm_[01s]\.mlp_[a-z]+$", name)]
+    modulations = [
+        sum(n.values()) for name, n in counter.get_flop_counts().items() if re.search(r"norm_[01s]\.mlp_[a-z]+$", name)
+    ]
     return total / 2e9, sum(modulations) / total
 
 
