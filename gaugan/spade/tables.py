@@ -61,8 +61,8 @@ def cost_of_convolution(training: bool, device: torch.device, pixels: int) -> fl
 def is_cheaper(windows: Windows, hidden_width: int, taps: int, convolution: float) -> bool:
     """Whether a table costs less than the convolution over all pixels.
 
-    Per output channel: the table takes `hidden_width * taps` multiplications for each hidden window and `taps` additions
-    for each window; the convolution `hidden_width * taps` for each pixel, times `convolution`.
+    Per output channel: the table takes `hidden_width * taps` multiplications for each hidden window and `taps`
+    additions for each window; the convolution `hidden_width * taps` for each pixel, times `convolution`.
     """
     table = hidden_width * taps * len(windows.hidden) + GATHER * taps * len(windows.parts)
     return table < convolution * hidden_width * taps * windows.index.numel()
