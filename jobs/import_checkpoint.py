@@ -33,7 +33,7 @@ class Config(JobConfig):
     name: str = "latest"
     """The NAME of the files: "latest", or an epoch's number."""
     classes: str = ""
-    """Import: class table YAML; "" = nameless classes, as many as the generator has label channels for."""
+    """Import: class table YAML, or coco, ade20k, cityscapes, facades; "" = nameless classes, as many as there are."""
     dontcare_channel: bool = False
     """Import: the channel after the classes stands for ignored pixels (published: --contain_dontcare_label)."""
     instance_edges: bool = False
