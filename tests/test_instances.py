@@ -57,7 +57,7 @@ def make_dataset(uri: str, count: int = 6, instances: bool = True) -> Pairs:
 @pytest.mark.parametrize("mode", ["fit", "resize_and_crop", "crop"])
 def test_instances_are_cut_and_changed_exactly_like_the_labels(tmp_path: Path, mode: str, augment: str) -> None:
     pairs = make_dataset(str(tmp_path / "data"))
-    spec = BatchSpec("train", (16, 16), 4, 3, PRESETS[augment], mode)  # type: ignore[arg-type]
+    spec = BatchSpec("train", (16, 16), 4, 3, PRESETS[augment], mode=mode)  # type: ignore[arg-type]
     batch = next(batches(pairs, spec))
     found = batch["instance_map"]
     assert found.dtype == torch.int64 and found.shape == (4, 16, 16)
