@@ -60,27 +60,20 @@ def write_page(output: str, plan: PaintPlan, classes: ClassTable, rows: list[Row
 
 
 def _show_paintings(page: Page, plan: PaintPlan, classes: ClassTable, shown: list[Row], stats: dict[str, Any]) -> None:
-    parts = ["label map", *(["real picture"] if plan.has_real else []), *_painting_names(shown)]
+    styles, alike = shown[0]["styles"], all(row["styles"] == shown[0]["styles"] for row in shown)
+    paintings = "painted" if len(styles) == 1 else f"painted in {len(styles)} styles"
+    parts = ["label map", *["real picture"] * plan.has_real, paintings + (f" ({_ends(styles)})" if alike else "")]
     some = f"{len(shown)} of {stats['painted']} label maps, evenly spread. " if len(shown) < stats["painted"] else ""
     truncation = f" Truncation {plan.style.truncation:g}." if plan.style.truncation < 1 else ""
     legend, num_seen = _legend(classes, shown)
     largest = f" Of {num_seen} classes in them, the {LEGEND_CLASSES} largest:" if num_seen > LEGEND_CLASSES else ""
     page.heading("Gallery", f"{some}From left to right: {', '.join(parts)}.{truncation}{largest}")
     page.legend(legend)
-    strips = [Strip(row["strip"], _caption(row, classes), _style_note(row)) for row in shown]
-    page.sheet(strips, width_px=min(MAX_STRIP_PX, PART_PX * len(parts)))
+    strips = [Strip(row["strip"], _caption(row, classes), "" if alike else _ends(row["styles"])) for row in shown]
+    page.sheet(strips, width_px=min(MAX_STRIP_PX, PART_PX * (len(parts) - 1 + len(styles))))
 
 
-def _painting_names(shown: list[Row]) -> list[str]:
-    """The style of each painting when it is the same in all rows, else a word."""
-    styles = shown[0]["styles"]
-    if all(row["styles"] == styles for row in shown):
-        return [f"painted ({style})" for style in styles]
-    return ["painted"] if len(styles) == 1 else [f"painted in {len(styles)} styles"]
-
-
-def _style_note(row: Row) -> str:
-    styles = row["styles"]
+def _ends(styles: list[str]) -> str:
     return styles[0] if len(styles) == 1 else f"{styles[0]} ... {styles[-1]}"
 
 
