@@ -6,6 +6,9 @@ windows before one atomic addition per run and channel; their order varies, so t
 between runs on a GPU.
 """
 
+# mypy: allow-untyped-defs
+# (Triton has no types.)
+
 from __future__ import annotations
 
 import functools
@@ -75,11 +78,11 @@ def input_gradient(
     return dx
 
 
-def _kernel(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Triton has no types)
+def _kernel(name: str):
     return getattr(_kernels(), name)
 
 
-def _launch(name: str, pixels: int, channels: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _launch(name: str, pixels: int, channels: int):
     return _kernel(name)[(-(-pixels // BLOCK_PIXELS), -(-channels // BLOCK_CHANNELS))]
 
 
