@@ -75,7 +75,7 @@ def make_generator(config: Config, num_classes: int, label_map: Tensor) -> Gener
     z = torch.randn(2, 256)
     labels = LabelPyramid.from_ids(label_map.expand(2, -1, -1), num_classes)
     with torch.no_grad():
-        recalibrate(generator, (generator(labels, z) for _ in range(1)))  # type: ignore[arg-type]
+        recalibrate(generator, (generator(labels, z) for _ in range(1)))
     return generator
 
 

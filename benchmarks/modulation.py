@@ -54,8 +54,10 @@ def make_layer(channels: int, num_classes: int) -> tuple[Spade, Spade]:
 
     torch.manual_seed(0)
     layer = Spade(channels, num_classes, norm=SpadeNorm.parse("spadebatch3x3"))
-    layer.param_free_norm.running_mean.normal_()
-    layer.param_free_norm.running_var.uniform_(0.5, 2.0)
+    norm = layer.param_free_norm
+    assert isinstance(norm, torch.nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2.0)
     return layer, copy.deepcopy(layer).to(memory_format=torch.channels_last)
 
 

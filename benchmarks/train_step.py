@@ -65,7 +65,7 @@ def make_systems(config: Config) -> tuple[SpadeSystem, SpadeSystem]:
 
         def make_plain(self) -> ReferenceSystem:
             for network in self.networks.values():
-                network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                network.to(memory_format=torch.contiguous_format)
             self.G = ReferenceGenerator(self.G)  # type: ignore[arg-type]
             return self
 

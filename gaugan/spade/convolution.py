@@ -87,8 +87,8 @@ class PackedConv:
         assert residual is None or residual.is_contiguous(memory_format=torch.channels_last)
         n = len(x)
         if out is None:
-            shape = (n, self.out_channels, height, width)
-            out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+            size = (n, self.out_channels, height, width)
+            out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
         library = native.library()
         assert library is not None
         index = None if how is None or table is None else how.index

@@ -126,8 +126,10 @@ class Spade(nn.Module):
 
     def table(self, labels: LabelPyramid, height: int, width: int) -> tuple[Tensor, Pass]:
         """(K, 2 channels) rows of 1 + gamma and beta for label maps of that size, and which pixel takes which."""
-        bias = torch.cat([self.mlp_gamma.bias + 1, self.mlp_beta.bias])  # type: ignore[operator]
-        shared = self.mlp_shared[0]
+        gamma, beta, shared = self.mlp_gamma.bias, self.mlp_beta.bias, self.mlp_shared[0]
+        assert gamma is not None and beta is not None
+        assert isinstance(shared, nn.Conv2d) and shared.bias is not None
+        bias = torch.cat([gamma + 1, beta])
         return Mlp(shared.weight, shared.bias, [self.mlp_gamma.weight, self.mlp_beta.weight], bias).table(
             labels, (height, width)
         )

@@ -77,6 +77,7 @@ class FoldedSpade:
         else:
             self.normalise = norm  # statistics of the picture itself
         shared = spade.mlp_shared[0]
+        assert isinstance(shared, nn.Conv2d) and shared.bias is not None
         both, biases, packed = torch.cat(weights), torch.cat(bias), None
         if can_convolve(both, both) and both.shape[2] == 3 and len(both) % CHANNEL_STEP == 0:
             packed = PackedConv(both, biases, Method.DIRECT)
