@@ -171,7 +171,9 @@ def _label_audit(classes: ClassTable, finished: dict[int, dict[str, Any]]) -> di
     if not all("labels" in summary for summary in finished.values()):
         return {}
     counts = sum((LabelCounts.from_plain(summary["labels"]) for summary in finished.values()), LabelCounts())
-    sizes = {f"pairs/part-{n:05d}.parquet": each["pairs_bytes"] for n, each in finished.items() if each["pairs"]}
+    # In the order of the shards, not of their ends: the manifest's bytes are the same for any number of workers.
+    filled = [(number, each) for number, each in sorted(finished.items()) if each["pairs"]]
+    sizes = {f"pairs/part-{number:05d}.parquet": each["pairs_bytes"] for number, each in filled}
     return {"label_audit": for_manifest(counts, classes, sizes)}
 
 
