@@ -170,10 +170,10 @@ def _label_audit(classes: ClassTable, finished: dict[int, dict[str, Any]]) -> di
     """The manifest's "label_audit"; {} when a shard stems from a version that did not count."""
     if not all("labels" in summary for summary in finished.values()):
         return {}
-    counts = sum((LabelCounts.from_plain(summary["labels"]) for summary in finished.values()), LabelCounts())
     # In the order of the shards, not of their ends: the manifest's bytes are the same for any number of workers.
-    filled = [(number, each) for number, each in sorted(finished.items()) if each["pairs"]]
-    sizes = {f"pairs/part-{number:05d}.parquet": each["pairs_bytes"] for number, each in filled}
+    shards = sorted(finished.items())
+    counts = sum((LabelCounts.from_plain(each["labels"]) for _, each in shards), LabelCounts())
+    sizes = {f"pairs/part-{number:05d}.parquet": each["pairs_bytes"] for number, each in shards if each["pairs"]}
     return {"label_audit": for_manifest(counts, classes, sizes)}
 
 
