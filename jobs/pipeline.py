@@ -56,9 +56,9 @@ class PipelineConfig(JobConfig):
     """Annotated training pairs after augmentation."""
     unet_image_size: tuple[int, ...] = (128,)
     """Size at which the segmenters work."""
-    unet_steps: int = 560
+    unet_steps: int = 420
     """Steps of the U-Net that labels."""
-    judge_steps: int = 360
+    judge_steps: int = 260
     """Steps of the second U-Net, the one that judges paintings."""
     unet_batch_size: int = 8
     """Pictures per step of the U-Nets: in a short run many small steps learn more than few large ones."""

@@ -42,9 +42,9 @@ def _add_rows(rows: Tensor, places: Tensor) -> Tensor:
 
 GATHER = 12.0
 """Multiplications of a matrix product that take as long as adding one looked-up value."""
-CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35}
-"""Time of a convolution per multiplication, against a matrix product's: by the library; by minimal filtering in two of
-training's three products; by minimal filtering. Estimated from single-thread timings: docs/fast_spade.md."""
+CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35, "autocast": 0.1}
+"""Time of a convolution per multiplication, against a float32 matrix product's: by the library; by minimal filtering in
+two of training's three products; by minimal filtering; in bfloat16. Estimated from timings: docs/fast_spade.md."""
 
 
 SMALLEST_MAP = 4096
@@ -53,6 +53,8 @@ SMALLEST_MAP = 4096
 
 def cost_of_convolution(training: bool, device: torch.device, pixels: int) -> float:
     """The entry of CONVOLUTION that holds here, for maps of that many pixels."""
+    if torch.is_autocast_enabled(device.type):
+        return CONVOLUTION["autocast"]
     if device.type != "cpu" or native.library() is None or pixels < SMALLEST_MAP:
         return CONVOLUTION["plain"]
     return CONVOLUTION["training" if training else "rendering"]
