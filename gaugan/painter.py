@@ -6,6 +6,7 @@ pictures = painter.paint(label_maps, seeds=[1, 2])
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -58,6 +59,7 @@ class Painter:
         make = RenderPlan if isinstance(generator, Generator) else NetworkPlan
         self._plan: RenderPlan | NetworkPlan = make(generator.to(self.device), compute_dtype(precision, self.device))  # type: ignore[arg-type]
         self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._lock = threading.Lock()  # servers paint from several threads
         self._style = None if style is None else style.to(self.device)
 
     @staticmethod
@@ -148,15 +150,16 @@ class Painter:
     def _prepare(self, ids: np.ndarray, instances: np.ndarray | None) -> Prepared:
         """Tables of a label map (H, W) of the generator's size: those at hand, or new ones."""
         key = ids.tobytes() + (b"" if instances is None else instances.tobytes())
-        if key not in self._prepared:
-            edges = None if instances is None else instance_edges(self._tensor(instances))[:, 0].bool()
-            label_map, dontcare = self._tensor(ids), self._dontcare
-            labels = LabelPyramid.from_ids(label_map, self.classes.num_classes, dontcare=dontcare, edges=edges)
-            while len(self._prepared) >= KEPT_LABEL_MAPS:
-                self._prepared.popitem(last=False)
-            self._prepared[key] = self._plan.prepare(labels)
-        self._prepared.move_to_end(key)
-        return self._prepared[key]
+        with self._lock:
+            if key not in self._prepared:
+                edges = None if instances is None else instance_edges(self._tensor(instances))[:, 0].bool()
+                label_map, dontcare = self._tensor(ids), self._dontcare
+                labels = LabelPyramid.from_ids(label_map, self.classes.num_classes, dontcare=dontcare, edges=edges)
+                while len(self._prepared) >= KEPT_LABEL_MAPS:
+                    self._prepared.popitem(last=False)
+                self._prepared[key] = self._plan.prepare(labels)
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
 
     def _tensor(self, ids: np.ndarray) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64))[None].to(self.device)
