@@ -94,7 +94,7 @@ def main(config: Config) -> dict[str, float]:
             side.probabilities(images[0])
             for image in images:
                 start = time.perf_counter()
-                answers[name].append(side.probabilities(image).argmax(1))
+                answers[name].append(side.probabilities(image).max(1).indices)
                 seconds[name].append(time.perf_counter() - start)
         same += [(one == other).float().mean().item() for one, other in zip(*answers.values(), strict=True)]
     medians = {name: statistics.median(values) for name, values in seconds.items()}
