@@ -52,7 +52,7 @@ p { margin: 4px 0 12px; color: var(--soft); max-width: 80ch; overflow-wrap: anyw
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 12px; margin: 12px 0 }
 .charts b { font-size: 13px; font-weight: 600 }
 .charts svg { display: block; width: 100%; height: 110px; margin: 6px 0 2px }
-.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px }
+.axis { display: flex; justify-content: space-between; gap: 10px; color: var(--soft); font-size: 12px }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }
 td { overflow-wrap: anywhere }
@@ -193,7 +193,7 @@ def _chart(name: str, points: Sequence[tuple[float, float]], unit: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
     look = 'fill="none" stroke="var(--bar)" stroke-width="1.8" vector-effect="non-scaling-stroke"'
     line = f'<polyline points="{path}" {look}/>'
-    middle = f"{low:.4g} to {high:.4g}, last {ys[-1]:.4g}"
+    middle = f"{low:.3g} to {high:.3g}, last {ys[-1]:.3g}"
     ends = f"<span>{xs[0]:g}</span><span>{middle}</span><span>{xs[-1]:g} {_text(unit)}</span>"
     picture = (
         f'<svg viewBox="0 0 300 120" preserveAspectRatio="none" role="img" aria-label="{_text(name)}">{line}</svg>'
