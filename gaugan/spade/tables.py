@@ -42,22 +42,24 @@ def _add_rows(rows: Tensor, places: Tensor) -> Tensor:
 
 GATHER = 12.0
 """Multiplications of a matrix product that take as long as adding one looked-up value."""
-CONVOLUTION = {"plain": 0.9, "training": 0.55, "rendering": 0.35, "autocast": 0.1}
+CONVOLUTION = {"plain": 0.9, "training": 0.48, "rendering": 0.5, "rendering small maps": 1.0, "autocast": 0.1}
 """Time of a convolution per multiplication, against a float32 matrix product's: by the library; by minimal filtering in
-two of training's three products; by minimal filtering; in bfloat16. Estimated from timings: docs/fast_spade.md."""
-
-
-SMALLEST_MAP = 4096
-"""Pixels from which on these convolutions use minimal filtering."""
+two of training's three products; by minimal filtering, for large maps and for small ones; in bfloat16. Where the two
+ways took the same time in benchmarks/table_or_convolution.py; not measured anew at every start, since the choice
+decides the last bits of a picture."""
+SMALL_MAP = 8192
+"""Pixels below which minimal filtering saves little."""
 
 
 def cost_of_convolution(training: bool, device: torch.device, pixels: int) -> float:
     """The entry of CONVOLUTION that holds here, for maps of that many pixels."""
     if torch.is_autocast_enabled(device.type):
         return CONVOLUTION["autocast"]
-    if device.type != "cpu" or native.library() is None or pixels < SMALLEST_MAP:
+    if device.type != "cpu" or native.library() is None:
         return CONVOLUTION["plain"]
-    return CONVOLUTION["training" if training else "rendering"]
+    if training:
+        return CONVOLUTION["training"]
+    return CONVOLUTION["rendering" if pixels >= SMALL_MAP else "rendering small maps"]
 
 
 def is_cheaper(windows: Windows, hidden_width: int, taps: int, convolution: float) -> bool:
