@@ -176,8 +176,9 @@ def main(config: Config) -> dict[str, Any]:
                 cases.append(case)
                 print(
                     f"{way:<10} {side:>4} px {channels:>5} channels, {case.windows:>6} windows "
-                    f"({case.windows / case.pixels:.3f}), {case.hidden_windows:>6} hidden: table {1e3 * case.table_s:8.2f} "
-                    f"ms, convolution {1e3 * case.convolution_s:8.2f} ms, takes the {case.chosen}",
+                    f"({case.windows / case.pixels:.3f}), {case.hidden_windows:>6} hidden: "
+                    f"table {1e3 * case.table_s:8.2f} ms, convolution {1e3 * case.convolution_s:8.2f} ms, "
+                    f"takes the {case.chosen}",
                     flush=True,
                 )
     best = sum(min(case.table_s, case.convolution_s) for case in cases)

@@ -57,7 +57,8 @@ def test_another_style_on_the_same_label_map_needs_no_new_tables(trained, monkey
     plan = RenderPlan(trained)
     prepared = plan.prepare(LabelPyramid.from_ids(label_map(0), 7))
     first = plan.paint(prepared, torch.ones(1, 8))
-    monkeypatch.setattr("gaugan.spade.modulation.hidden_rows", None)  # computing a table would fail now
+    for module in ("modulation", "reuse"):
+        monkeypatch.setattr(f"gaugan.spade.{module}.hidden_rows", None)  # computing a table would fail now
     second = plan.paint(prepared, -torch.ones(1, 8))
     assert not torch.equal(first, second)
     assert torch.equal(plan.paint(prepared, torch.ones(1, 8)), first)

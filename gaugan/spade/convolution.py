@@ -39,7 +39,7 @@ class Method(IntEnum):
 
 SMALLEST_F4 = 2048
 """Pixels of a map (one picture) from which on F4 beats F2: it reads 36 instead of 16 weights per channel pair."""
-SMALLEST_F2 = 256
+SMALLEST_F2 = 512
 """Pixels from which on F2 is worth 16/9 of the memory for weights."""
 
 

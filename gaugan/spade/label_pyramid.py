@@ -31,6 +31,8 @@ class LabelPyramid:
         self._every_pixel: dict[tuple[int, int], Tensor] = {}
         self._columns: Tensor | None = None
         self._soft: bool | None = None
+        self.from_class_ids = False
+        """A symbol is then a class id (and an edge), the same in every label map."""
 
     @staticmethod
     def from_ids(
@@ -50,7 +52,7 @@ class LabelPyramid:
             columns, symbols = doubled, symbols + (num_classes + 1) * edges.long()
         pyramid = LabelPyramid(torch.empty(len(label_map), 0, *label_map.shape[1:]))
         pyramid._resized.clear()
-        pyramid._columns, pyramid._soft = columns, False
+        pyramid._columns, pyramid._soft, pyramid.from_class_ids = columns, False, True
         pyramid._symbols[pyramid.size] = symbols
         return pyramid
 

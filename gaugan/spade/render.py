@@ -26,6 +26,7 @@ from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, run_pass
 from gaugan.spade.modulation import Mlp, Spade
 from gaugan.spade.networks import SLOPE, Generator, SpadeBlock
+from gaugan.spade.reuse import KnownTables
 
 Size = tuple[int, int]
 Table = tuple[Tensor, Tensor]
@@ -208,13 +209,30 @@ class RenderPlan:
             self.blocks.append(Block(block, size, doubled, dtype))
         self.to_rgb = Step(None, generator.conv_img, size, SLOPE, dtype)
         self._memory = Memory(dtype, self.device)
-        self._lock = threading.Lock()
+        self._steps: dict[Size, list[Step]] = {}
+        for one in self.blocks:
+            self._steps.setdefault(one.size, []).extend(one.steps())
+        self._known: dict[Size, KnownTables] = {}
+        self._lock, self._known_lock = threading.Lock(), threading.Lock()
 
     @torch.inference_mode()
     def prepare(self, labels: LabelPyramid) -> Prepared:
         """Windows and tables of a batch of label maps, for any number of styles."""
-        steps = [step for block in self.blocks for step in block.steps()]
-        return Prepared(labels, {step: step.table(labels) for step in steps})
+        tables: dict[Step, Table | None] = {}
+        for size, steps in self._steps.items():
+            tables |= self._tables(labels, size, steps)
+        return Prepared(labels, tables)
+
+    def _tables(self, labels: LabelPyramid, size: Size, steps: list[Step]) -> dict[Step, Table | None]:
+        """Of the steps of one size, which share their windows; rows known from earlier label maps are taken again."""
+        layers = [step.spade.mlp for step in steps if step.spade is not None]
+        windows = layers[0].windows(labels, size)
+        if windows is None or not KnownTables.possible(layers, labels):
+            return {step: step.table(labels) for step in steps}
+        with self._known_lock:
+            known = self._known.setdefault(size, KnownTables(layers))
+            tables, index = known.look_up(labels, windows)
+        return {step: (table, index) for step, table in zip(steps, tables, strict=True)}
 
     @torch.inference_mode()
     def paint(self, prepared: Prepared, z: Tensor | None = None) -> Tensor:
