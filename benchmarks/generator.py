@@ -1,11 +1,13 @@
 """The SPADE generator painting one picture: our render plan against the network as published.
 
     python benchmarks/generator.py --size 512 [--dtype bf16] [--labels portrait|coco|noise] [--label-dir DIR]
+    python benchmarks/generator.py --size 512 --device cuda --dtype bf16 --reference channels_last|compiled
 
 Both sides have the same weights (statistics calibrated), z and label maps, a new map for each pair, and take turns in
 one process. The reference (benchmarks/spade_reference.py) is eager float32 NCHW in evaluation mode and divides by the
 spectral norm in every pass, as the published code does when it tests (--fold-reference: divided out beforehand).
-Ours starts from class ids: windows, tables and painting are all timed. Peak memory: of a process per side.
+Ours starts from class ids: windows, tables and painting are all timed. Window rows known from an earlier map are
+computed anew (--reuse: taken again, as a server does). Peak memory: of a process per side.
 Prints one JSON line last.
 """
 
@@ -37,7 +39,11 @@ class Config:
     size: int = 512
     """Side of the picture in pixels."""
     dtype: Literal["fp32", "bf16"] = "fp32"
-    """Of our feature maps and convolutions; the reference is always fp32."""
+    """Of our feature maps and convolutions."""
+    reference: Literal["published", "channels_last", "compiled"] = "published"
+    """published: eager float32 NCHW; channels_last: eager in --dtype (autocast); compiled: that by torch.compile."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where both sides compute."""
     labels: Literal["portrait", "coco", "noise"] = "portrait"
     """Drawn portraits (7 classes), COCO-Stuff files (183), or 7 classes at random in every pixel."""
     label_dir: str = ""
@@ -50,6 +56,8 @@ class Config:
     """How often each side paints."""
     threads: int = 0
     """torch threads; 0 = all cores."""
+    reuse: bool = False
+    """Ours may take rows of windows known from the label maps before."""
     fold_reference: bool = False
     """The reference's spectral norms are divided out beforehand."""
     side: Literal["both", "reference", "ours"] = "both"
@@ -84,9 +92,9 @@ def measure_side(config: Config, maps: list[Tensor], num_classes: int) -> dict[s
     import torch
 
     reference, ours = make_sides(config, maps, num_classes)
-    with torch.inference_mode():
+    with torch.no_grad():
         side = reference if config.side == "reference" else ours
-        return {"peak_mb": round(measure_peak(lambda: side(0)), 1)}
+        return {"peak_mb": round(measure_peak(lambda: side(0), config.device), 1)}
 
 
 def make_sides(config: Config, maps: list[Tensor], num_classes: int) -> tuple[Any, Any]:
@@ -99,24 +107,36 @@ def make_sides(config: Config, maps: list[Tensor], num_classes: int) -> tuple[An
     from gaugan.spade.label_pyramid import LabelPyramid
     from gaugan.spade.render import RenderPlan
 
-    generator = make_generator(config, num_classes, maps[0])
-    styles = torch.randn(len(maps), 1, 256, generator=torch.Generator().manual_seed(1))
-    plan = None
-    if config.side != "reference":
-        plan = RenderPlan(generator, torch.bfloat16 if config.dtype == "bf16" else torch.float32)
-    if config.side == "ours":
-        del generator
-        return None, lambda k: plan.paint(plan.prepare(LabelPyramid.from_ids(maps[k], num_classes)), styles[k])  # type: ignore[union-attr]
-    if config.fold_reference:
-        fold_spectral_norm(generator)
-    network = ReferenceGenerator(generator).eval()
-    given = [onehot(label_map, num_classes) for label_map in maps]
+    generator = make_generator(config, num_classes, maps[0]).to(config.device)
+    maps = [label_map.to(config.device) for label_map in maps]
+    styles = torch.randn(len(maps), 1, 256, generator=torch.Generator().manual_seed(1)).to(config.device)
+    dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
+    plan = None if config.side == "reference" else RenderPlan(generator, dtype)
 
     def ours(number: int) -> Tensor:
         assert plan is not None
+        if not config.reuse:
+            plan.forget()
         return plan.paint(plan.prepare(LabelPyramid.from_ids(maps[number], num_classes)), styles[number])
 
-    return lambda number: network(given[number], styles[number]), ours
+    if config.side == "ours":
+        del generator
+        return None, ours
+    if config.fold_reference:
+        fold_spectral_norm(generator)
+    network: Any = ReferenceGenerator(generator).eval()
+    given = [onehot(label_map, num_classes) for label_map in maps]
+    if config.reference != "published":
+        network.to(memory_format=torch.channels_last)
+    if config.reference == "compiled":
+        network = torch.compile(network)
+
+    def reference(number: int) -> Tensor:
+        mixed = config.reference != "published" and dtype != torch.float32
+        with torch.autocast(config.device, dtype, enabled=mixed):
+            return network(given[number], styles[number]).float()
+
+    return reference, ours
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -134,10 +154,10 @@ def main(config: Config) -> dict[str, Any]:
         return figures
     compiled_s = compile_seconds()
     reference, ours = make_sides(config, maps, num_classes)
-    with torch.inference_mode():
+    with torch.no_grad():
         for side in (reference, ours):
-            side(config.pairs)  # first calls choose algorithms and touch memory
-        slow, fast = take_turns(reference, ours, config.pairs)
+            side(config.pairs)  # first calls choose algorithms and touch memory (and compile)
+        slow, fast = take_turns(reference, ours, config.pairs, config.device)
     differences = [(a - b) for (_, a), (_, b) in zip(slow, fast, strict=True)]
     error = max(float(d.square().mean()) for d in differences)
     figures = median_figures(slow, fast) | {
@@ -147,6 +167,8 @@ def main(config: Config) -> dict[str, Any]:
         "peak_mb_reference": peak_of_side("reference"),
         "peak_mb_ours": peak_of_side("ours"),
         "labels": source,
+        "reference": config.reference,
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else "cpu",
         "compile_seconds": round(compiled_s, 2),
         "threads": torch.get_num_threads(),
     }

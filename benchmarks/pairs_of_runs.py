@@ -13,15 +13,27 @@ from pathlib import Path
 from typing import Any
 
 
-def take_turns(reference: Callable[[int], Any], ours: Callable[[int], Any], pairs: int) -> tuple[list[Any], list[Any]]:
+def take_turns(
+    reference: Callable[[int], Any], ours: Callable[[int], Any], pairs: int, device: str = "cpu"
+) -> tuple[list[Any], list[Any]]:
     """Calls both with 0, 1, .. in turn: ([(seconds, answer)] of the reference, the same of ours)."""
     results: tuple[list[Any], list[Any]] = ([], [])
     for number in range(pairs):
         for side, function in zip(results, (reference, ours), strict=True):
+            wait_for(device)
             start = time.perf_counter()
             answer = function(number)
+            wait_for(device)
             side.append((time.perf_counter() - start, answer))
     return results
+
+
+def wait_for(device: str) -> None:
+    """Returns when the device has done all that it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def median_figures(reference: list[Any], ours: list[Any]) -> dict[str, float]:
@@ -34,9 +46,15 @@ def median_figures(reference: list[Any], ours: list[Any]) -> dict[str, float]:
     }
 
 
-def measure_peak(work: Callable[[], Any]) -> float:
-    """MiB of the process at its largest during `work`: all that it holds, weights and libraries included. Linux."""
+def measure_peak(work: Callable[[], Any], device: str = "cpu") -> float:
+    """MiB at the largest during `work`: on a GPU of all tensors, on a CPU of the whole process, libraries included."""
     gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     work()
     status = Path("/proc/self/status").read_text().splitlines()

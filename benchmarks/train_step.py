@@ -1,11 +1,12 @@
 """A full GAN training step of SPADE (G and D, feature matching, no perceptual loss): ours against the plain way.
 
-    python benchmarks/train_step.py --size 256 [--mode fast|faithful|both]
+    python benchmarks/train_step.py --size 256 [--mode fast|faithful|both] [--device cuda --dtype bf16]
 
-Both sides are a SpadeSystem in float32 with the same weights, z, batch, spectral state and mode, and take turns in one
-process. The reference convolves every pixel (benchmarks/spade_reference.py), in NCHW with the library's
-convolutions, and judges fake and real in one pass, as the published code does; both sides use the same fused Adam and
-the same spectral norm. max_rel_loss_diff: of the loss terms of the first step. Prints one JSON line last.
+Both sides are a SpadeSystem in one precision with the same weights, z, batch, spectral state and mode, and take turns
+in one process. The reference convolves every pixel (benchmarks/spade_reference.py), in NCHW (channels-last on a GPU)
+with the library's convolutions, and judges fake and real in one pass, as the published code does; both sides use the
+same fused Adam and the same spectral norm. max_rel_loss_diff: of the loss terms of the first step. Prints one JSON
+line last.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class Config:
     """Pictures per step."""
     mode: Literal["fast", "faithful", "both"] = "both"
     """As of the training; both sides use the same."""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of both sides."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where both sides compute."""
     ngf: int = 64
     """Width of the generator; the discriminator has the same."""
     pairs: int = 3
@@ -60,18 +65,20 @@ def make_systems(config: Config) -> tuple[SpadeSystem, SpadeSystem]:
     from gaugan.spade.objective import Outputs
     from gaugan.spade.system import Batch, SpadeSystem
 
+    layout = torch.channels_last if config.device == "cuda" else torch.contiguous_format
+
     class ReferenceSystem(SpadeSystem):
         """The plain way: NCHW, every pixel convolved, fake and real judged in one pass."""
 
         def make_plain(self) -> ReferenceSystem:
             for network in self.networks.values():
-                network.to(memory_format=torch.contiguous_format)
-            self.G = ReferenceGenerator(self.G)  # type: ignore[arg-type]
+                network.to(memory_format=layout)
+            self.G = ReferenceGenerator(self.G).to(memory_format=layout)  # type: ignore[arg-type]
             return self
 
         def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
             labels, image = super()._inputs(batch)
-            return labels.contiguous(), image.contiguous()
+            return labels.contiguous(memory_format=layout), image.contiguous(memory_format=layout)
 
         def _judge_both(self, labels: Tensor, fake: Tensor, image: Tensor) -> tuple[Outputs, Outputs]:
             both = self.D(torch.cat([labels, labels]), torch.cat([fake, image]))
@@ -81,9 +88,9 @@ def make_systems(config: Config) -> tuple[SpadeSystem, SpadeSystem]:
     def make(kind: type[SpadeSystem]) -> SpadeSystem:
         torch.manual_seed(0)
         mode = "fast" if config.mode == "both" else config.mode
-        settings = SpadeConfig(style="joint_vae", precision="fp32", mode=mode, ngf=config.ngf, ndf=config.ngf)
+        settings = SpadeConfig(style="joint_vae", precision=config.dtype, mode=mode, ngf=config.ngf, ndf=config.ngf)
         size = (config.size, config.size)
-        return kind(settings, classes=PORTRAIT_CLASSES, image_size=size, device=torch.device("cpu"))
+        return kind(settings, classes=PORTRAIT_CLASSES, image_size=size, device=torch.device(config.device))
 
     reference = ReferenceSystem if config.side != "ours" else None
     slow = make(reference).make_plain() if reference else None  # type: ignore[attr-defined]
@@ -100,7 +107,8 @@ def make_batch(config: Config) -> dict[str, Tensor]:
 
     pairs = [draw_portrait(seed, config.size) for seed in range(config.batch)]
     label_map = torch.from_numpy(np.stack([ids for _, ids in pairs]).astype(np.int64))
-    return {"image": to_tensor(np.stack([image for image, _ in pairs])), "label_map": label_map}
+    batch = {"image": to_tensor(np.stack([image for image, _ in pairs])), "label_map": label_map}
+    return {name: tensor.to(config.device) for name, tensor in batch.items()}
 
 
 def step(system: SpadeSystem, batch: dict[str, Tensor], number: int) -> dict[str, float]:
@@ -117,7 +125,10 @@ def measure_mode(config: Config) -> dict[str, Any]:
     batch = make_batch(config)
     first = [step(system, batch, 0) for system in (slow_system, fast_system)]
     slow, fast = take_turns(
-        lambda k: step(slow_system, batch, k + 1), lambda k: step(fast_system, batch, k + 1), config.pairs
+        lambda k: step(slow_system, batch, k + 1),
+        lambda k: step(fast_system, batch, k + 1),
+        config.pairs,
+        config.device,
     )
     wrong = max(abs(first[0][name] - first[1][name]) / max(abs(first[0][name]), 1e-8) for name in first[0])
     return median_figures(slow, fast) | {"max_rel_loss_diff": wrong}
@@ -132,7 +143,7 @@ def main(config: Config) -> dict[str, Any]:
         batch = make_batch(config)
         system = next(system for system in make_systems(config) if system is not None)
         step(system, batch, 0)
-        figures: dict[str, Any] = {"peak_mb": round(measure_peak(lambda: step(system, batch, 1)), 1)}
+        figures: dict[str, Any] = {"peak_mb": round(measure_peak(lambda: step(system, batch, 1), config.device), 1)}
         print(json.dumps(figures))
         return figures
     modes = ["fast", "faithful"] if config.mode == "both" else [config.mode]
@@ -142,6 +153,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.memory:
         figures |= {f"peak_mb_{side}": peak_of_side(side) for side in ("reference", "ours")}
     figures |= {"by_mode": by_mode, "threads": torch.get_num_threads()}
+    figures["device"] = torch.cuda.get_device_name() if config.device == "cuda" else "cpu"
     print(json.dumps(figures))
     return figures
 

@@ -13,6 +13,7 @@ from torch import nn
 from gaugan import parallel
 from gaugan.labels import ClassTable
 from gaugan.spade.config import SpadeConfig
+from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulation import Spade, SpadeNorm
 from gaugan.spade.system import SpadeSystem
 from gaugan.sync_norm import SyncBatchNorm2d, shared_batchnorm, synchronise
@@ -71,11 +72,34 @@ def check_two_act_as_one(rank: int) -> None:
         assert type(before[0].param_free_norm) is nn.BatchNorm2d
         before[0].param_free_norm(torch.randn(1, 4, 2, 2))
 
+    check_a_spade_under_ddp(mine)
     check_a_training_step(mine)
 
 
 CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
 TINY = SpadeConfig(style="none", ngf=4, ndf=4, spade_hidden=8, precision="fp32")
+
+
+def regions(generator: torch.Generator) -> torch.Tensor:
+    """int64 (4, 32, 64) in squares of 8: few windows, so that tables are used."""
+    coarse = torch.randint(0, 3, (4, 4, 8), generator=generator)
+    return coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+def check_a_spade_under_ddp(mine: slice) -> None:
+    """Each process's gradients, averaged by torch's own wrapper, are those of all pictures in one process."""
+    torch.manual_seed(8)
+    layer = Spade(4, 3, norm=SpadeNorm.parse("spadesyncbatch3x3"), hidden=8)
+    whole = copy.deepcopy(layer)
+    generator = torch.Generator().manual_seed(9)
+    ids, x = regions(generator), torch.randn(4, 4, 32, 64, generator=generator)
+    assert LabelPyramid.from_ids(ids[mine], 3).windows((32, 64), 3, 8, training=True) is not None
+    whole(x, LabelPyramid.from_ids(ids, 3), slope=0.2).square().mean().backward()
+    synchronise(layer)
+    wrapped = nn.parallel.DistributedDataParallel(layer)
+    wrapped(x[mine], LabelPyramid.from_ids(ids[mine], 3), slope=0.2).square().mean().backward()
+    for (name, mine_), wanted in zip(layer.named_parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(mine_.grad, wanted.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def first_step(mine: slice, world: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -84,7 +108,7 @@ def first_step(mine: slice, world: int) -> tuple[dict[str, torch.Tensor], dict[s
     system = SpadeSystem(TINY, classes=CLASSES, image_size=(32, 64), device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(6)
     image = torch.rand(4, 3, 32, 64, generator=generator) * 2 - 1
-    label_map = torch.randint(0, 3, (4, 32, 64), generator=generator)
+    label_map = regions(generator)
     terms = system.train_step({"image": image[mine], "label_map": label_map[mine]}, 0)
     assert system.images_seen == 4 and parallel.world_size() == world
     return terms, {name: value for name, value in system.G.state_dict().items() if "running" in name}

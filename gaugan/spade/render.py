@@ -215,6 +215,11 @@ class RenderPlan:
         self._known: dict[Size, KnownTables] = {}
         self._lock, self._known_lock = threading.Lock(), threading.Lock()
 
+    def forget(self) -> None:
+        """Frees the table rows kept from earlier label maps."""
+        with self._known_lock:
+            self._known.clear()
+
     @torch.inference_mode()
     def prepare(self, labels: LabelPyramid) -> Prepared:
         """Windows and tables of a batch of label maps, for any number of styles."""
