@@ -17,11 +17,12 @@ TRAINING_PICTURES = 200
 
 
 class EvaluateWorker:
-    """A Ray actor."""
+    """A Ray actor. `load` comes first: what goes wrong in a constructor, Ray tells as the death of an actor."""
 
-    def __init__(
+    def load(
         self, *, model: str, data: str, judge: str, inception: str, seeds: int, seed: int, threads: int, device: str
     ) -> None:
+        """Loads dataset and networks."""
         import torch
 
         from gaugan.painter import Painter

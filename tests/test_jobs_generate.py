@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_a_stopped_run_continues_without_painting_twice_and_a_bad_file_is_a_row(
     straight = tmp_path / "straight"
     job.main(config(straight, label_maps, model))
     assert pictures(straight) == pictures(tmp_path)
+
+
+@pytest.mark.ray
+def test_what_a_stage_refuses_is_told_in_one_line(
+    ray_local: None, tmp_path: Path, label_maps: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = job.prepare
+
+    def prepare_then_change(given: job.Config) -> tuple:
+        plan, classes, items = prepare(given)
+        return dataclasses.replace(plan, model_hash="another"), classes, items
+
+    monkeypatch.setattr(job, "prepare", prepare_then_change)
+    with pytest.raises(UserError) as caught:
+        job.main(config(tmp_path, label_maps, model))
+    assert str(caught.value) == f"{model}: changed since the run began; use another --output"
 
 
 @pytest.mark.ray
