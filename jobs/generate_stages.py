@@ -55,7 +55,7 @@ class PaintActor:
 
 def write_row(row: Row, plan: PaintPlan, classes: ClassTable, output: str) -> Row:
     """Writes the chunk's files; what remains is its tally."""
-    return passed(row, lambda content: painting.write_chunk(*content, plan, classes, output))
+    return passed(row, lambda content: painting.write_chunk(content[0], content[1], plan, classes, output))
 
 
 def run_stages(
