@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from gaugan import metrics
-from gaugan.images import fit_pair
 from gaugan.labels import IGNORE, ClassTable, colourise
 from gaugan.pairs import DecodedPair
+from gaugan.preprocess import Preprocess
 from gaugan.report import strip
 
 KINDS = ("real", "painted", "own_style", "mean_colour")
@@ -59,7 +59,9 @@ class Paints(Protocol):
 
     @property
     def has_style(self) -> bool: ...
-    def paint(self, label_maps: np.ndarray, seeds: Any = None, styles: Any = None) -> np.ndarray: ...
+    def paint(
+        self, label_maps: np.ndarray, seeds: Any = None, styles: Any = None, *, instance_maps: Any = None
+    ) -> np.ndarray: ...
 
 
 class Judges(Protocol):
@@ -129,28 +131,30 @@ class Evaluator:
 
         The seeds of a row depend on its number only, not on how rows are shared out.
         """
-        size = self.painter.image_size
-        fitted = [fit_pair(pair.image, pair.label_map, size) for pair in pairs]
-        real = np.stack([image for image, _ in fitted])
-        label_maps = np.stack([label_map for _, label_map in fitted])
-        random = self._paint_seeds(label_maps, first_row)  # (N, K, H, W, 3)
+        fit = Preprocess(self.painter.image_size)
+        pairs = [pair.changed(*fit.scale(pair.image, pair.maps)) for pair in pairs]
+        real = np.stack([pair.image for pair in pairs])
+        label_maps = np.stack([pair.label_map for pair in pairs])
+        paint = functools.partial(self.painter.paint, label_maps, instance_maps=_instance_maps(pairs))
+        random = self._paint_seeds(paint, len(pairs), first_row)  # (N, K, H, W, 3)
         shown = {"real": real, "painted": random[:, 0], "mean_colour": self.mean_colours[label_maps]}
         part = Part(rows=len(pairs))
         if self.painter.has_style:
-            shown["own_style"] = self.painter.paint(label_maps, styles=list(real))
-            self._measure_style(part, shown, label_maps, references)
+            shown["own_style"] = paint(styles=list(real))
+            transferred = paint(styles=[reference.image for reference in references])
+            self._measure_style(part, shown, transferred, label_maps, references)
         predicted = {kind: self._judge(part, kind, images, label_maps) for kind, images in shown.items()}
         self._measure_features(part, shown, random)
         kept = [first_row + row in gallery for row in range(len(pairs))]
         self._collect_pictures(part, pairs, label_maps, shown, random, predicted["painted"], kept)
         return part
 
-    def _paint_seeds(self, label_maps: np.ndarray, first_row: int) -> np.ndarray:
-        """(N, H, W) -> (N, K, H, W, 3), each with a seed of its own."""
+    def _paint_seeds(self, paint: Callable[..., np.ndarray], num_rows: int, first_row: int) -> np.ndarray:
+        """(N, K, H, W, 3), each with a seed of its own."""
         painted = []
         for place in range(self.seeds if self.painter.has_style else 1):
-            seeds = [self.first_seed + (first_row + row) * self.seeds + place for row in range(len(label_maps))]
-            painted.append(self.painter.paint(label_maps, seeds=seeds))
+            seeds = [self.first_seed + (first_row + row) * self.seeds + place for row in range(num_rows)]
+            painted.append(paint(seeds=seeds))
         return np.stack(painted, axis=1)
 
     def _judge(self, part: Part, kind: str, images: np.ndarray, label_maps: np.ndarray) -> list[np.ndarray]:
@@ -172,10 +176,15 @@ class Evaluator:
             part.values["diversity_pixels"] = [metrics.diversity(row[None] / 255.0) for row in random]
 
     def _measure_style(
-        self, part: Part, shown: dict[str, np.ndarray], label_maps: np.ndarray, references: Sequence[DecodedPair]
+        self,
+        part: Part,
+        shown: dict[str, np.ndarray],
+        transferred: np.ndarray,
+        label_maps: np.ndarray,
+        references: Sequence[DecodedPair],
     ) -> None:
+        """transferred: (N, H, W, 3), each label map painted in the style of its reference."""
         colours = functools.partial(colour_statistics, num_classes=self.painter.classes.num_classes)
-        transferred = self.painter.paint(label_maps, styles=[reference.image for reference in references])
         for row, label_map in enumerate(label_maps):
             own = colours(shown["real"][row], label_map)
             other = colours(references[row].image, references[row].label_map)
@@ -212,6 +221,12 @@ class Evaluator:
             seen = strip([coloured, shown["painted"][row], colourise(predicted[row], table)])
             part.worst.append((accuracy, pair.id, seen))
         part.worst = sorted(part.worst, key=lambda entry: entry[:2])[:WORST]
+
+
+def _instance_maps(pairs: Sequence[DecodedPair]) -> np.ndarray | None:
+    """(N, H, W), or None for a dataset without: then the painter takes the borders between classes."""
+    found = [pair.instance_map for pair in pairs if pair.instance_map is not None]
+    return np.stack(found) if found else None
 
 
 def mean_colours(pairs: Sequence[DecodedPair], num_classes: int) -> np.ndarray:

@@ -15,7 +15,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -199,15 +198,3 @@ def chunks(plan: PaintPlan, items: list[Item]) -> Iterator[Chunk]:
     """All units of work, in order."""
     for index, start in enumerate(range(0, len(items), plan.batch_size)):
         yield Chunk(index, tuple(items[start : start + plan.batch_size]))
-
-
-def chunk_to_plain(chunk: Chunk) -> dict[str, Any]:
-    """For a Ray Data row."""
-    return {"index": chunk.index, **{n: [getattr(i, n) for i in chunk.items] for n in INPUTS.names}}
-
-
-def chunk_from_plain(row: dict[str, Any]) -> Chunk:
-    """The inverse of `chunk_to_plain`."""
-    columns = [[int(value) for value in row["place"]], *([str(v) for v in row[name]] for name in INPUTS.names[1:])]
-    items = [dict(zip(INPUTS.names, values, strict=True)) for values in zip(*columns, strict=True)]
-    return Chunk(int(row["index"]), tuple(Item(**item) for item in items))

@@ -62,11 +62,6 @@ class StyleChoice:
         parsed_mix(self.style_mix)
 
     @property
-    def is_default(self) -> bool:
-        """True when no flag asks for anything in particular."""
-        return self == StyleChoice()
-
-    @property
     def per_picture(self) -> int:
         """Paintings per label map."""
         return self.interpolate_steps if self.interpolate else self.variations

@@ -139,20 +139,19 @@ def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, d
     from jobs.evaluate_worker import EvaluateWorker
 
     create: Any = ray.remote(EvaluateWorker).options(num_cpus=config.threads, num_gpus=1 if config.use_gpu else 0)
-    workers = [
-        create.remote(
-            model=models["model"], data=config.input, judge=models["judge"], inception=config.inception,
-            seeds=config.seeds, seed=config.seed, threads=config.threads,
-            device="cuda" if config.use_gpu else "cpu",
-        )
-        for _ in range(config.num_workers)
-    ]  # fmt: skip
+    settings = {
+        "model": models["model"], "data": config.input, "judge": models["judge"], "inception": config.inception,
+        "seeds": config.seeds, "seed": config.seed, "threads": config.threads,
+        "device": "cuda" if config.use_gpu else "cpu",
+    }  # fmt: skip
+    workers = [create.remote() for _ in range(config.num_workers)]
+    loading = {worker.load.remote(**settings): worker for worker in workers}
     training = workers[0].training_features.remote(total)
     shown = [round(place * (total - 1) / max(1, config.gallery - 1)) for place in range(min(config.gallery, total))]
     slices = [(start, min(start + SLICE_ROWS, total)) for start in range(0, total, SLICE_ROWS)]
     parts: dict[int, Any] = {}
     progress = Progress(total, unit="label map")
-    for start, part in _shared_out(workers, slices, total, shown):
+    for start, part in _shared_out(loading, slices, total, shown):
         if part is None:
             return None
         parts[start] = part
@@ -161,17 +160,17 @@ def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, d
 
 
 def _shared_out(
-    workers: list[Any], slices: list[tuple[int, int]], total: int, shown: list[int]
+    loading: dict[Any, Any], slices: list[tuple[int, int]], total: int, shown: list[int]
 ) -> Iterator[tuple[int, Any]]:
-    """(start, Part) of each slice as it is done, one slice at a time per worker; a None part means: asked to stop."""
+    """(start, Part) of each slice as it is done, one slice at a time per worker; a None part means: asked to stop.
+
+    loading: what each worker is busy with at first -> the worker.
+    """
     import ray
 
-    waiting, idle = list(reversed(slices)), list(workers)
-    running: dict[Any, tuple[Any, int]] = {}
-    while waiting or running:
-        while idle and waiting:
-            worker, (start, stop) = idle.pop(), waiting.pop()
-            running[worker.measure.remote(start, stop, total, shown)] = (worker, start)
+    waiting, workers = list(reversed(slices)), list(loading.values())
+    running: dict[Any, tuple[Any, int | None]] = {reference: (worker, None) for reference, worker in loading.items()}
+    while running:
         ready, _ = ray.wait(list(running), timeout=POLL_S)
         if STOP():
             for worker in workers:
@@ -180,8 +179,22 @@ def _shared_out(
             return
         for reference in ready:
             worker, start = running.pop(reference)
-            idle.append(worker)
-            yield start, ray.get(reference)
+            part = _fetched(reference)
+            if start is not None:
+                yield start, part
+            if waiting:
+                start, stop = waiting.pop()
+                running[worker.measure.remote(start, stop, total, shown)] = (worker, start)
+
+
+def _fetched(reference: Any) -> Any:
+    """A worker's answer; its UserErrors without Ray's traces around them."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except UserError as error:
+        raise UserError(str(getattr(error, "cause", error))) from None
 
 
 def _write(config: Config, pairs: Pairs, about: dict[str, Any], part: Any, training: Any) -> tuple[dict[str, Any], str]:

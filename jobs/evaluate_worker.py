@@ -9,19 +9,20 @@ import numpy as np
 from gaugan import evaluation, storage
 from gaugan.errors import UserError
 from gaugan.evaluation import Evaluator, FeatureFunction, Part
-from gaugan.images import fit_pair
 from gaugan.pairs import DecodedPair, Pairs
+from gaugan.preprocess import Preprocess
 
 TRAINING_PICTURES = 200
 """Real training pictures for the mean colours and for the distance between real and real."""
 
 
 class EvaluateWorker:
-    """A Ray actor."""
+    """A Ray actor. `load` comes first: what goes wrong in a constructor, Ray tells as the death of an actor."""
 
-    def __init__(
+    def load(
         self, *, model: str, data: str, judge: str, inception: str, seeds: int, seed: int, threads: int, device: str
     ) -> None:
+        """Loads dataset and networks."""
         import torch
 
         from gaugan.painter import Painter
@@ -40,12 +41,9 @@ class EvaluateWorker:
         self.evaluator = Evaluator(self.painter, segmenter, features, self.mean_colours, seeds, first_seed=seed)
 
     def _rows(self, split: str, indices: range) -> list[DecodedPair]:
-        rows = []
-        for index in indices:
-            pair = self.pairs.read(split, index)
-            image, label_map = fit_pair(pair.image, pair.label_map, self.painter.image_size)
-            rows.append(DecodedPair(pair.id, image, label_map, pair.confidence))
-        return rows
+        fit = Preprocess(self.painter.image_size)
+        stored = (self.pairs.read(split, index) for index in indices)
+        return [pair.changed(*fit.scale(pair.image, pair.maps)) for pair in stored]
 
     def _training_rows(self) -> list[DecodedPair]:
         split = "train" if self.pairs.num("train") else "held_out"

@@ -203,10 +203,10 @@ def _run(config: Config, plan: PaintPlan, classes: ClassTable, work: list[paint_
     pool = share_machine(config.num_workers, plan.threads, config.use_gpu)
     print(f"{pool.num_workers} generators on {plan.device}", flush=True)
     progress, last, tally = Progress(plan.num_inputs, done, unit="label map"), time.monotonic(), Counter[str]()
-    for row in run_stages(work, plan, classes, config.output, pool, STOP):
-        if row is not None:
-            tally.update(dict(zip(row["codes"], map(int, row["counts"]), strict=True)))
-            done += int(sum(row["counts"]))
+    for counts in run_stages(work, plan, classes, config.output, pool, STOP):
+        if counts is not None:
+            tally.update(counts)
+            done += counts.total()
         if time.monotonic() - last >= LINE_EVERY_S:
             last = time.monotonic()
             bad = ", ".join(f"{code} {count}" for code, count in sorted(tally.items()) if code != "painted")

@@ -38,6 +38,8 @@ class Config(JobConfig):
     """Import: the channel after the classes stands for ignored pixels (published: --contain_dontcare_label)."""
     instance_edges: bool = False
     """Import: the last label channel holds instance edges (published: unless --no_instance)."""
+    unknown_first: bool = False
+    """The files' first label channel, not that after the classes, is the one of ignored pixels: published ADE20K."""
     image_size: tuple[int, ...] = (256,)
     """Import: picture size, one number or height and width (published: --crop_size, --aspect_ratio)."""
     upsampling: Literal["normal", "more", "most"] = "normal"
@@ -73,8 +75,11 @@ def import_weights(config: Config) -> dict[str, Any]:
         upsampling=config.upsampling,
         dontcare=config.dontcare_channel,
         edges=config.instance_edges,
+        unknown_first=config.unknown_first,
     )
     print(_summary(uris, networks, classes.num_classes, spade, size), flush=True)
+    if not config.classes:
+        print(nameless(classes.num_classes + spade.dontcare_channel + spade.instance_edges))
     if config.dry_run:
         return {}
     num_bytes = sum(value.nbytes for state in networks.values() for value in state.values())
@@ -123,6 +128,15 @@ def _summary(
     )
 
 
+def nameless(channels: int) -> str:
+    """A hint for who imports without a class table."""
+    from gaugan.spade.label_channels import published_flags
+
+    flags = published_flags(channels)
+    known = f"; published weights of {channels} label channels: {' or '.join(flags)}" if flags else ""
+    return f"note: without --classes the classes have no names, and data with named ones are refused{known}"
+
+
 def _num_weights(state: dict[str, Any]) -> int:
     moved = ("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked")
     return sum(value.numel() for name, value in state.items() if not name.endswith(moved))
@@ -137,6 +151,7 @@ def export_weights(config: Config) -> dict[str, Any]:
     from gaugan import checkpoint
     from gaugan.config import from_plain
     from gaugan.spade.config import SpadeConfig
+    from gaugan.spade.label_channels import unknown_first
     from gaugan.spade.official import unfit_for_published
 
     loaded = checkpoint.load(checkpoint.find(config.model))
@@ -145,6 +160,8 @@ def export_weights(config: Config) -> dict[str, Any]:
     spade = from_plain(SpadeConfig, loaded.meta["config"], source=config.model)
     networks = loaded.state["networks"]
     problems = unfit_for_published(spade, networks)
+    if config.unknown_first and not spade.dontcare_channel:
+        problems.append("--unknown-first: it was trained without --dontcare-channel and has no such channel")
     if problems:
         listed = "\n  ".join(problems)
         raise UserError(f"--model {config.model}: the published code can't load it:\n  {listed}")
@@ -158,6 +175,8 @@ def export_weights(config: Config) -> dict[str, Any]:
         return {}
     begin(config)
     for kind, state in states.items():
+        if config.unknown_first and kind != "E":
+            state = unknown_first(state, loaded.classes.num_classes)
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         storage.write_bytes(uris[kind], buffer.getvalue())

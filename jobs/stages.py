@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -100,3 +101,35 @@ def stream(make_dataset: Callable[[], Any], should_stop: Callable[[], bool]) -> 
             yield row
     finally:
         stopped.set()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A UserError on its way through the stages: raised there, Ray would make another exception of it, with traces."""
+
+    message: str
+
+
+def pack(content: Any) -> Row:
+    """Anything as a row of Ray Data, which Arrow needn't understand."""
+    return {"data": pickle.dumps(content, protocol=5)}
+
+
+def passed(row: Row, work: Callable[[Any], Any]) -> Row:
+    """A packed row with `work` done on its content. A UserError becomes a Mistake, which later stages hand on."""
+    content = pickle.loads(row["data"])  # noqa: S301 - made by `pack` in the stage before
+    if not isinstance(content, Mistake):
+        try:
+            content = work(content)
+        except UserError as error:
+            content = Mistake(str(error))
+    return pack(content)
+
+
+def delivered(rows: Iterator[Row | None]) -> Iterator[Any]:
+    """The contents of packed rows, None as it is; raises the first Mistake as the UserError that it was."""
+    for row in rows:
+        content = None if row is None else pickle.loads(row["data"])  # noqa: S301 - made by `pack`
+        if isinstance(content, Mistake):
+            raise UserError(content.message)
+        yield content

@@ -33,7 +33,18 @@ class ColourPainter:
 
     classes, image_size, has_style = PORTRAIT_CLASSES, (SIZE, SIZE), True
 
-    def paint(self, label_maps: np.ndarray, seeds: list | None = None, styles: list | None = None) -> np.ndarray:
+    def __init__(self) -> None:
+        self.instance_maps: list[np.ndarray | None] = []
+
+    def paint(
+        self,
+        label_maps: np.ndarray,
+        seeds: list | None = None,
+        styles: list | None = None,
+        *,
+        instance_maps: np.ndarray | None = None,
+    ) -> np.ndarray:
+        self.instance_maps.append(instance_maps)
         if styles is not None:
             return np.stack([np.full((SIZE, SIZE, 3), style.mean(axis=(0, 1)), dtype=np.uint8) for style in styles])
         shifts = np.array([0] * len(label_maps) if seeds is None else seeds)[:, None, None, None] % 5
@@ -113,6 +124,21 @@ def test_a_painter_without_style_is_measured_without_the_style_numbers() -> None
     evaluator.painter = painter
     found = summarise(evaluator.measure(pairs, pairs, 0, []), PORTRAIT_CLASSES, {})
     assert "own_style" not in found and "style_own" not in found and "diversity_pixels" not in found
+
+
+def test_the_painter_gets_the_instances_of_each_label_map_at_its_own_size() -> None:
+    image, label_map = draw_portrait(0, 2 * SIZE)
+    instances = np.zeros((2 * SIZE, 2 * SIZE), dtype=np.uint16)
+    instances[:, SIZE:] = 700
+    evaluator, others = make_evaluator(), make_pairs(1)
+    evaluator.measure([DecodedPair("a", image, label_map, None, instances)], others, 0, [])
+    calls = evaluator.painter.instance_maps
+    assert len(calls) == 3 + 2  # three seeds, own style, the reference's
+    for given in calls:
+        assert given.shape == (1, SIZE, SIZE) and (given[0] == instances[::2, ::2]).all()
+    evaluator.painter.instance_maps.clear()
+    evaluator.measure(others, others, 0, [])
+    assert evaluator.painter.instance_maps == [None] * 5
 
 
 def test_colour_distance_is_zero_for_equal_pictures_and_known_for_shifted_ones() -> None:

@@ -66,6 +66,19 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(
     assert found[0] == found[1]
 
 
+@pytest.mark.ray
+def test_what_a_worker_refuses_is_told_in_one_line(ray_local: None, tmp_path: Path, models: dict[str, Any]) -> None:
+    data = write_pairs(tmp_path / "pairs", train=2, held_out=2)
+    (tmp_path / "inception.pth").write_bytes(b"nothing")
+    inception = str(tmp_path / "inception.pth")
+    config = job.Config(
+        output=str(tmp_path / "out"), input=data, tracking="none", seeds=1, inception=inception, **models
+    )
+    with pytest.raises(UserError, match=f"^--inception {inception}: not the weights") as caught:
+        job.main(config)
+    assert "Traceback" not in str(caught.value)
+
+
 def test_a_judge_that_made_the_labels_is_said_to_have_made_them(tmp_path: Path, models: dict[str, Any]) -> None:
     data = write_pairs(tmp_path / "pairs", train=1, held_out=2, labelled_by=model_hash(models["judge"]))
     config = job.Config(output=str(tmp_path / "out"), input=data, tracking="none", **models)

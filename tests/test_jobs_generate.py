@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_spade, save_unet, write_pairs
 
+from gaugan import storage
 from gaugan.errors import UserError
+from gaugan.images import decode_image, encode_png
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
 from gaugan.painting import OUTCOMES
 from gaugan.portraits import draw_portrait
@@ -20,6 +26,7 @@ from jobs import generate as job
 from jobs.command import STOP, TooManyFailuresError
 
 COUNT = 10
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,22 @@ def test_a_stopped_run_continues_without_painting_twice_and_a_bad_file_is_a_row(
 
 
 @pytest.mark.ray
+def test_what_a_stage_refuses_is_told_in_one_line(
+    ray_local: None, tmp_path: Path, label_maps: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = job.prepare
+
+    def prepare_then_change(given: job.Config) -> tuple:
+        plan, classes, items = prepare(given)
+        return dataclasses.replace(plan, model_hash="another"), classes, items
+
+    monkeypatch.setattr(job, "prepare", prepare_then_change)
+    with pytest.raises(UserError) as caught:
+        job.main(config(tmp_path, label_maps, model))
+    assert str(caught.value) == f"{model}: changed since the run began; use another --output"
+
+
+@pytest.mark.ray
 def test_a_dataset_is_painted_in_its_own_styles_and_too_many_failures_are_told_at_the_end(
     ray_local: None, tmp_path: Path, model: str
 ) -> None:
@@ -99,6 +122,29 @@ def test_a_dataset_is_painted_in_its_own_styles_and_too_many_failures_are_told_a
     with pytest.raises(TooManyFailuresError, match="1 of 1 label maps were refused"):
         job.main(config(tmp_path / "other", str(tmp_path / "bad"), model))
     assert (tmp_path / "other" / "gallery" / "index.html").exists()
+
+
+@pytest.mark.ray
+def test_model_label_maps_style_and_paintings_may_all_lie_in_a_bucket(
+    tmp_path: Path, bucket: str, label_maps: str, model: str
+) -> None:
+    """As a command of its own: Ray's workers take credentials from the environment that it was started in."""
+    (tmp_path / "style.png").write_bytes(encode_png(draw_portrait(7, 32)[0]))
+    for name, folder in (("maps", label_maps), ("model", model), ("styles", str(tmp_path))):
+        storage.upload_folder(folder, f"{bucket}/in put/{name}", last="meta.json")
+    flags = {
+        "--input": f"{bucket}/in put/maps", "--model": f"{bucket}/in put/model", "--output": f"{bucket}/out",
+        "--style-image": f"{bucket}/in put/styles/style.png", "--batch-size": "4", "--num-workers": "1",
+        "--tracking": "none", "--cpus-per-worker": "1",
+    }  # fmt: skip
+    words = [sys.executable, "jobs/generate.py", *(word for pair in flags.items() for word in pair)]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{COUNT} painted ({COUNT} pictures), 1 refused, not_a_png 1" in ended.stdout
+    painted = storage.list_files(f"{bucket}/out/pictures")
+    assert [entry.path for entry in painted] == sorted(f"{number}.png" for number in range(COUNT))
+    assert decode_image(storage.read_bytes(painted[0].uri)).shape == (32, 32, 3)
+    assert storage.exists(f"{bucket}/out/gallery/index.html") and not storage.exists(f"{bucket}/out/.work")
 
 
 def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path, label_maps: str, model: str) -> None:

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 from golden import spade_cases as cases
-from torch import Tensor, nn
+from official_files import (
+    CHANNELS,
+    encoder_for,
+    golden_config,
+    imported_generator,
+    importing,
+    official_generator,
+    weights,
+    write,
+)
+from torch import Tensor
 
 from gaugan import checkpoint
 from gaugan.config import from_plain, to_plain
@@ -31,54 +41,7 @@ from jobs.import_checkpoint import Config
 torch.set_num_threads(1)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "spade.json").read_text())
-CHANNELS = cases.CLASSES + 2
 TABLE = "name: five\nclasses: [a, b, c, d, e]\n"
-
-
-def weights(network: nn.Module, seed: int) -> dict[str, Tensor]:
-    return cases.fill({name: value.shape for name, value in network.state_dict().items()}, seed)
-
-
-def official_generator(name: str) -> dict[str, Tensor]:
-    """The weights of a golden case, under the published names."""
-    case = cases.GENERATORS[name]
-    network = build_generator(golden_config(case), cases.CLASSES, case["size"])
-    return weights(network, list(cases.GENERATORS).index(name))
-
-
-def golden_config(case: dict[str, Any]) -> SpadeConfig:
-    shared = {"ngf": case["ngf"], "dontcare_channel": True, "instance_edges": True}
-    if case["generator"] == "pix2pixhd":
-        sizes = {"resnet_downsamplings": case["downsamplings"], "resnet_blocks": case["blocks"]}
-        sizes |= {f"resnet_{key}": case[key] for key in ("kernel_size", "initial_kernel_size") if key in case}
-        return SpadeConfig(**shared, **sizes, generator="pix2pixhd", style="none", resnet_norm=case["norm"])
-    style, z_dim = ("none", 256) if case["z_dim"] is None else ("joint_vae", case["z_dim"])
-    upsampling = case["upsampling"]
-    return SpadeConfig(**shared, style=style, z_dim=z_dim, upsampling=upsampling, generator_norm=case["norm"])  # type: ignore[arg-type]
-
-
-def write(folder: Path, epoch: str = "latest", **networks: dict[str, Tensor]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, state in networks.items():
-        torch.save(state, folder / f"{epoch}_net_{kind}.pth")
-    return folder
-
-
-def importing(folder: Path, output: Path, **changes: Any) -> Config:
-    flags = {"dontcare_channel": True, "instance_edges": True, "image_size": (64,), "tracking": "none"}
-    return Config(input=str(folder), output=str(output), **(flags | changes))
-
-
-def imported_generator(uri: str) -> nn.Module:
-    loaded = checkpoint.load(uri)
-    config = from_plain(SpadeConfig, loaded.meta["config"])
-    generator = build_generator(config, loaded.classes.num_classes, loaded.image_size)
-    generator.load_state_dict(loaded.state["networks"]["G_ema"])
-    return generator.eval()
-
-
-def encoder_for(z_dim: int) -> dict[str, Tensor]:
-    return weights(StyleEncoder(nef=4, z_dim=z_dim), 7)
 
 
 @pytest.mark.parametrize("name", cases.GENERATORS)
@@ -217,7 +180,7 @@ def test_flags_that_contradict_the_file_are_refused_with_the_arithmetic(tmp_path
     folder = write(tmp_path / "in", G=official_generator("labels"))
     (tmp_path / "classes.yaml").write_text(TABLE)
     base = importing(folder, tmp_path / "run", classes=str(tmp_path / "classes.yaml"))
-    with pytest.raises(UserError, match="takes 7 label channels, but 5 classes . ignored pixels are 6"):
+    with pytest.raises(UserError, match="takes 7 label channels, but 5 classes . 1 for ignored pixels are 6"):
         import_checkpoint.main(dataclasses.replace(base, instance_edges=False))
     with pytest.raises(UserError, match="multiples of 32"):
         import_checkpoint.main(dataclasses.replace(base, image_size=(40,)))

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,32 @@ def test_the_writer_counts_and_the_audit_believes_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(label_audit, "scan", lambda *_: pytest.fail("read again"))
     believed = audit(pairs)
     assert np.array_equal(believed.pixels, counted.pixels) and believed.label_maps == 16
+
+
+def test_a_map_that_changed_but_not_in_size_is_counted_anew(tmp_path: Path) -> None:
+    uri = write_pairs(str(tmp_path / "data"))
+    audit(Pairs.open(uri))  # remembered from here on
+    path = tmp_path / "data" / "pairs" / "part-00000.parquet"
+    before, size = np.frombuffer(path.read_bytes(), np.uint8), path.stat().st_size
+    for value in range(256):  # one of these maps compresses to as many bytes as before
+        ids = np.random.default_rng(value).integers(0, 7, (8, 8)).astype(np.uint8)
+        ids[0, 0] = 9
+        tamper(uri, 2, ids)
+        if path.stat().st_size == size:
+            break
+        path.write_bytes(before.tobytes())
+    assert path.stat().st_size == size, "no map of the same size was found"
+    with pytest.raises(UserError, match="2.png: label map: class id 9 at x=0, y=0"):
+        audit(Pairs.open(uri))
+
+
+def test_a_copied_dataset_is_believed_by_its_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit(Pairs.open(write_pairs(str(tmp_path / "data"))))
+    shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copy)
+    monkeypatch.setattr(label_audit, "scan", lambda *_: pytest.fail("read again"))
+    assert audit(Pairs.open(str(tmp_path / "copy"))).label_maps == 16
+    monkeypatch.setattr(label_audit, "_as_written", lambda *_: pytest.fail("hashed again"))
+    assert audit(Pairs.open(str(tmp_path / "copy"))).label_maps == 16
 
 
 def test_a_dataset_that_was_never_counted_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

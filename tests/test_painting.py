@@ -17,7 +17,7 @@ from gaugan.errors import UserError
 from gaugan.images import decode_image, encode_png
 from gaugan.instances import encode_instance_map
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
-from gaugan.paint_plan import PaintPlan, chunk_from_plain, chunk_to_plain, chunks, list_folder, list_pairs, settle
+from gaugan.paint_plan import PaintPlan, chunks, list_folder, list_pairs, settle
 from gaugan.painter import Painter
 from gaugan.painting_report import statistics, write_page
 from gaugan.pairs import Pairs
@@ -67,7 +67,7 @@ def paint(items: list[paint_plan.Item], plan: PaintPlan, output: str) -> list[di
     styles = Styles(plan.style, painter, plan.seed)
     parts = list(chunks(plan, items))
     for chunk in parts:
-        sheets = painting.read_chunk(chunk_from_plain(chunk_to_plain(chunk)), plan, PORTRAIT_CLASSES)
+        sheets = painting.read_chunk(chunk, plan, PORTRAIT_CLASSES)
         painting.write_chunk(chunk, painting.paint_chunk(sheets, painter, styles), plan, PORTRAIT_CLASSES, output)
     assert painting.staged_chunks(output) == set(range(len(parts)))
     painting.merge_outcomes(output, len(parts))

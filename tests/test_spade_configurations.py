@@ -219,8 +219,10 @@ def test_settings_that_make_no_sense_are_refused_by_name(changes: dict, message:
 
 
 def test_sizes_that_the_networks_cannot_paint_are_refused() -> None:
-    with pytest.raises(UserError, match="pix2pixhd with 2 downsamplings needs sides that are multiples of 4"):
+    with pytest.raises(UserError, match="2 downsamplings and blocks of 3x3 needs sides that are multiples of 4"):
         build_generator(HD, 3, (32, 30))
+    with pytest.raises(UserError, match="blocks of 5x5 needs sides that are multiples of 4, at least 12"):
+        build_generator(replace(HD, resnet_kernel_size=5), 3, (8, 32))  # 2 pixels are left, 2 are to be reflected
     with pytest.raises(UserError, match="expected .spectral. followed by"):
         build_discriminator(replace(TINY, discriminator_norm="spectralgroup"), 3)
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from golden import spade_cases as cases
 from torch import Tensor, nn
+from torchvision.models import vgg19
 
 from gaugan import losses
+from gaugan.features import load_features
+from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, distinct_colours
 from gaugan.nn import power_iteration
+from gaugan.preprocess import Mode, Preprocess
 from gaugan.spade.build import build_generator, encode_labels
 from gaugan.spade.config import SpadeConfig
 from gaugan.spade.discriminator import Discriminator
 from gaugan.spade.encoder import StyleEncoder
+from gaugan.spade.objective import SpadeObjective
 from gaugan.spade.system import SpadeSystem
 
 torch.set_num_threads(1)
@@ -107,6 +113,32 @@ def test_an_encoder_gives_the_published_style_of_a_picture_of_another_size(name:
     assert cases.key_digest(encoder) == golden["keys"]
     assert_probe(mu, golden["mu"])
     assert_probe(logvar, golden["logvar"])
+
+
+@pytest.mark.parametrize("name", ["vgg19", "vgg19-imagenet"])
+def test_the_perceptual_loss_is_the_published_one_on_plain_and_on_normalised_pictures(
+    name: str, tmp_path: Path
+) -> None:
+    with torch.device("meta"):
+        layers = vgg19(weights=None).features
+    state = cases.vgg_weights({key: value.shape for key, value in layers.state_dict().items()})
+    torch.save(state, tmp_path / "vgg.pth")
+    objective = SpadeObjective("hinge", 10.0, 10.0, 0.05, load_features(f"{name}:{tmp_path}/vgg.pth"))
+    with torch.no_grad():
+        loss = objective.perceptual(cases.pictures((32, 48), 0), cases.pictures((32, 48), 1))
+    assert float(loss) == pytest.approx(GOLDEN["perceptual"][name], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", cases.PREPROCESSING)
+def test_pictures_and_label_maps_are_preprocessed_as_published(mode: Mode) -> None:
+    case = cases.PREPROCESSING[mode]
+    image, ids = cases.picture_and_labels()
+    preprocess = Preprocess(case["size"], mode, case.get("load"))
+    place = iter(case.get("place", (0, 0)))
+    chosen = SimpleNamespace(integers=lambda low, high: min(next(place), high - 1))
+    image, (ids,) = preprocess.cut(*preprocess.scale(image, [ids]), chosen)  # type: ignore[arg-type]
+    assert_probe(to_tensor(image[None])[0], GOLDEN["preprocessing"][mode]["image"])
+    assert_probe(torch.tensor(ids), GOLDEN["preprocessing"][mode]["label_map"])
 
 
 @pytest.mark.parametrize("name", cases.TRAININGS)

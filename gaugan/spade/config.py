@@ -35,11 +35,15 @@ class StyleVAEConfig:
     """Adam's learning rate."""
     init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "none"
     """How weights are drawn; none = PyTorch's own."""
+    init_gain: float = 0.02
+    """Of init reference, xavier and orthogonal; of init normal its standard deviation."""
     precision: Precision = "auto"
     """bf16 = autocast with losses in fp32; auto = bf16 where the device computes in it."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("z_dim", "nef", "decoder_width", "learning_rate"), ("lambda_kld", "kld_warmup_steps"))
+        check_numbers(
+            self, ("z_dim", "nef", "decoder_width", "init_gain", "learning_rate"), ("lambda_kld", "kld_warmup_steps")
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class SpadeConfig:
     """Square that the encoder sees, for style=joint_vae; unset = the picture's size, at most 256."""
     init: Literal["reference", "xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"] = "none"
     """How weights are drawn; none = PyTorch's own (learns sooner), reference = as the published code on a GPU."""
+    init_gain: float = 0.02
+    """Of init reference, xavier and orthogonal; of init normal its standard deviation."""
 
     gan_mode: Literal["hinge", "ls", "original", "w"] = "hinge"
     """Adversarial loss."""
@@ -139,7 +145,7 @@ class SpadeConfig:
         sizes = ("ngf", "spade_hidden", "ndf", "num_discriminators", "discriminator_layers", "z_dim", "nef")
         steps = ("decay_steps", "decay_every", "d_steps_per_g")
         weights = ("lambda_feat", "lambda_perceptual", "beta1", "beta2", "resnet_downsamplings", "resnet_blocks")
-        check_numbers(self, (*sizes, *steps, "learning_rate", "ema_half_life"), weights)
+        check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), weights)
         if self.lambda_kld is not None and self.lambda_kld < 0:
             raise UserError(f"--lambda-kld {self.lambda_kld}: must be 0 or more")
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from gaugan import storage
 from gaugan.errors import UserError
-from gaugan.labels import ClassTable, distinct_colours
+from gaugan.labels import ClassTable
 from gaugan.spade.build import build_discriminator, build_generator
 from gaugan.spade.config import SpadeConfig
 from gaugan.spade.encoder import StyleEncoder
+from gaugan.spade.label_channels import classes_for, unknown_last
 from gaugan.spade.networks import Upsampling
 from gaugan.spade.style import StylePrior
 
@@ -198,15 +199,19 @@ def import_networks(
     upsampling: Upsampling = "normal",
     dontcare: bool = False,
     edges: bool = False,
+    unknown_first: bool = False,
 ) -> tuple[SpadeConfig, ClassTable, dict[str, State]]:
     """Published files {"G": URI, "D": URI, "E": URI} (D and E may be absent) -> config, classes, networks.
 
     `classes` None = nameless ones, as many as the generator's label channels leave beside `dontcare` and `edges`.
+    `unknown_first`: the files' channel 0 is that of ignored pixels (ADE20K).
     Raises UserError, before anything is written, with all that doesn't fit.
     """
     states = {name: read_state(uri) for name, uri in uris.items()}
     settings, channels = generator_settings(states["G"], uris["G"])
-    table = _classes_for(channels, classes, dontcare, edges, uris["G"])
+    table = classes_for(
+        channels, classes, dontcare=dontcare, edges=edges, unknown_first=unknown_first, source=uris["G"]
+    )
     networks: dict[str, State] = {}
     if "E" in states:
         encoder = read_encoder(states["E"], uris["E"])
@@ -225,6 +230,8 @@ def import_networks(
         built["D"] = build_discriminator(config, table.num_classes)
     for name, network in built.items():
         fill(network, states[name], uris[name])
+        if unknown_first:
+            network.load_state_dict(unknown_last(network.state_dict(), table.num_classes))
         networks["G_ema" if name == "G" else name] = network.state_dict()
     return config, table, networks
 
@@ -240,21 +247,6 @@ def _style_of(settings: Mapping[str, Any], states: Mapping[str, State], source: 
         there = len(states["E"]["fc_mu.weight"])
         raise UserError(f"{source}: takes styles of {settings['z_dim']} numbers, the encoder gives {there}")
     return "joint_vae" if "E" in states else "none"
-
-
-def _classes_for(channels: int, table: ClassTable | None, dontcare: bool, edges: bool, source: str) -> ClassTable:
-    count = channels - dontcare - edges
-    if table is None:
-        names = tuple(f"class {number}" for number in range(count))
-        return ClassTable(names, tuple(distinct_colours(count)), name="nameless")
-    if table.num_classes != count:
-        raise UserError(
-            f"{source}: takes {channels} label channels, but {table.num_classes} classes"
-            f"{' + ignored pixels' if dontcare else ''}{' + instance edges' if edges else ''} are "
-            f"{table.num_classes + dontcare + edges}; give another --classes, --dontcare-channel (255 is one more "
-            "class) or --instance-edges"
-        )
-    return table
 
 
 def unfit_for_published(config: SpadeConfig, networks: Mapping[str, State]) -> list[str]:

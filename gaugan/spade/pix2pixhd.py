@@ -48,7 +48,7 @@ class Pix2PixHDGenerator(nn.Module):
         norm: str = "spectralinstance",
     ) -> None:
         super().__init__()
-        check_size(image_size, downsamplings, initial_kernel_size)
+        check_size(image_size, downsamplings, kernel_size if blocks else 1, initial_kernel_size)
         first = normalised_conv(label_channels, ngf, initial_kernel_size, stride=1, padding=0, norm=norm)
         layers: list[nn.Module] = [nn.ReflectionPad2d(initial_kernel_size // 2), first, nn.ReLU()]
         channels = ngf
@@ -74,12 +74,12 @@ def _doubling(channels: int, norm: str) -> nn.Module:
     return normalised(layer(channels, channels // 2, bias=kind == "none"), channels // 2, kind)
 
 
-def check_size(image_size: tuple[int, int], downsamplings: int, initial_kernel_size: int) -> None:
+def check_size(image_size: tuple[int, int], downsamplings: int, kernel_size: int, initial_kernel_size: int) -> None:
     """Raises UserError when the picture's sides can't be halved so often, or are smaller than what is reflected."""
     factor = 2**downsamplings
-    smallest = max(2 * factor, initial_kernel_size // 2 + 1, 4)
+    smallest = max(factor * (kernel_size // 2 + 1), initial_kernel_size // 2 + 1, 4)
     if any(side % factor or side < smallest for side in image_size):
         raise UserError(
-            f"image_size {image_size[0]}x{image_size[1]}: pix2pixhd with {downsamplings} downsamplings needs sides "
-            f"that are multiples of {factor}, at least {smallest}"
+            f"image_size {image_size[0]}x{image_size[1]}: pix2pixhd with {downsamplings} downsamplings and blocks "
+            f"of {kernel_size}x{kernel_size} needs sides that are multiples of {factor}, at least {smallest}"
         )

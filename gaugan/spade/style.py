@@ -143,7 +143,7 @@ def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int
     """An untrained Style of the config's sizes."""
     size = encoder_input_size(image_size, config.encoder_size)
     encoder = StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
-    initialise(encoder, config.init)
+    initialise(encoder, config.init, config.init_gain)
     return Style(encoder, StylePrior(config.z_dim))
 
 

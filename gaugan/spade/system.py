@@ -70,7 +70,7 @@ class SpadeSystem:
         self.D: nn.Module = build_discriminator(config, classes.num_classes)
         self.networks: dict[str, nn.Module] = {"G": self.G, "D": self.D}
         for name in ("G", "D"):
-            initialise(self.networks[name], config.init)
+            initialise(self.networks[name], config.init, config.init_gain)
         if self.style is not None:
             self.networks |= {"E": self.style.encoder, "style": self.style.prior}
             if config.style == "joint_vae":

@@ -94,7 +94,7 @@ class StyleVAESystem:
             label_channels=label_channels,
         )
         self.networks: dict[str, nn.Module] = {"E": self.style.encoder, "decoder": decoder, "style": self.style.prior}
-        initialise(decoder, config.init)
+        initialise(decoder, config.init, config.init_gain)
         for network in self.networks.values():
             network.to(device)
             network.to(memory_format=torch.channels_last)

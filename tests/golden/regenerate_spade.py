@@ -8,14 +8,18 @@ device it is plain batch norm. Nothing is downloaded, nothing but the numbers is
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
+import torchvision
+from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -25,7 +29,8 @@ OUTPUT = Path(__file__).with_name("spade.json")
 
 
 def reference(path: Path) -> ModuleType:
-    """The published `models.networks` and, as its attribute `model`, `models.pix2pix_model`."""
+    """The published `models.networks`; as its attributes `model` and `dataset` models.pix2pix_model and
+    data.base_dataset."""
     for name in ("models", "util"):
         package = ModuleType(name)
         package.__path__ = [str(path / name)]
@@ -40,6 +45,7 @@ def reference(path: Path) -> ModuleType:
     import models.pix2pix_model as model  # type: ignore[import-not-found]
 
     networks.model = model
+    networks.dataset = importlib.machinery.SourceFileLoader("base", f"{path}/data/base_dataset.py").load_module()
     return networks
 
 
@@ -171,6 +177,39 @@ def training(networks: Any, case: dict[str, Any]) -> dict[str, Any]:
     return {"losses": rows, "moved": {name: cases.probe(states[name], 4) for name in cases.MOVED if name in states}}
 
 
+def perceptual(networks: Any) -> dict[str, float]:
+    """The published loss with weights from chance, on pictures as they are and on normalised ones."""
+    network = torchvision.models.vgg19(weights=None)
+    network.features.load_state_dict(cases.vgg_weights({n: v.shape for n, v in network.features.state_dict().items()}))
+    with (
+        mock.patch.object(torchvision.models, "vgg19", lambda **_: network),
+        mock.patch.object(nn.Module, "cuda", lambda self: self),
+    ):
+        loss = networks.VGGLoss([])
+    fake, real = (cases.pictures((32, 48), seed) for seed in (0, 1))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    normalised = [((image + 1) / 2 - mean) / std for image in (fake, real)]
+    with torch.no_grad():
+        return {"vgg19": round(float(loss(fake, real)), 6), "vgg19-imagenet": round(float(loss(*normalised)), 6)}
+
+
+def preprocessing(networks: Any) -> dict[str, Any]:
+    """Picture and label map after every published mode, with the piece at a given place, and not mirrored."""
+    picture, label_map = (Image.fromarray(each) for each in cases.picture_and_labels())
+    found = {}
+    for mode, case in cases.PREPROCESSING.items():
+        height, width = case["size"]
+        opt = SimpleNamespace(
+            preprocess_mode=mode, load_size=case.get("load", 0), crop_size=width, aspect_ratio=width / height,
+            isTrain=True, no_flip=True,
+        )  # fmt: skip
+        params = {"crop_pos": tuple(reversed(case.get("place", (0, 0)))), "flip": False}
+        image = networks.dataset.get_transform(opt, params)(picture)
+        ids = networks.dataset.get_transform(opt, params, method=Image.NEAREST, normalize=False)(label_map) * 255
+        found[mode] = {"image": cases.probe(image), "label_map": cases.probe(ids[0])}
+    return found
+
+
 def main(path: Path) -> None:
     torch.set_num_threads(1)
     networks = reference(path)
@@ -179,6 +218,8 @@ def main(path: Path) -> None:
         "discriminators": discriminators(networks),
         "encoders": encoders(networks),
         "trainings": trainings(networks),
+        "perceptual": perceptual(networks),
+        "preprocessing": preprocessing(networks),
     }
     text = json.dumps(numbers, indent=1)
     OUTPUT.write_text(re.sub(r"\[[^\[\]{}]+\]", lambda found: " ".join(found[0].split()), text) + "\n")

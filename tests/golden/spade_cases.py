@@ -71,6 +71,18 @@ MOVED = ("up_1.conv_0.weight_u", "up_3.norm_0.param_free_norm.running_mean", "di
          "layer2.0.weight_u")  # fmt: skip
 """What passes in training mode move beside the weights: spectral norm of G, D and E, statistics of G."""
 
+PICTURE = (44, 76)
+"""Height and width of the picture that is preprocessed; 44 / 32 and 76 / 32 are rounded down and up."""
+PREPROCESSING: dict[str, dict[str, Any]] = {
+    "resize_and_crop": {"load": 40, "size": (32, 32), "place": (3, 5)},
+    "crop": {"size": (32, 32), "place": (12, 40)},
+    "scale_width": {"load": 61, "size": (35, 61)},
+    "scale_width_and_crop": {"load": 64, "size": (32, 32), "place": (4, 31)},
+    "fixed": {"size": (24, 48)},
+    "none": {"size": (32, 64)},
+}
+"""Mode -> load size, result, and top and left of the piece that is cut; scale_shortside is another there."""
+
 
 def fill(shapes: dict[str, torch.Size], seed: int) -> dict[str, Tensor]:
     """A state dict of these names and shapes, with spectral norm's u and v near their singular vectors."""
@@ -137,6 +149,17 @@ def style_vectors(z_dim: int, seed: int) -> Tensor:
 def style_noise(z_dim: int, draw: int) -> Tensor:
     """The epsilon of the n-th drawing of a style in a training."""
     return torch.tensor(np.random.default_rng([draw, 5]).standard_normal((BATCH, z_dim)), dtype=torch.float32)
+
+
+def vgg_weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Weights for VGG19 under which a picture doesn't fade from layer to layer."""
+    return {name: value * 2**0.5 if value.dim() == 4 else value for name, value in fill(shapes, 0).items()}
+
+
+def picture_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (*PICTURE, 3) and uint8 PICTURE: what is preprocessed."""
+    rng = np.random.default_rng(6)
+    return rng.integers(0, 256, (*PICTURE, 3), dtype=np.uint8), rng.integers(0, CLASSES, PICTURE, dtype=np.uint8)
 
 
 def key_digest(network: torch.nn.Module) -> str:
