@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from serve import facts_routes, paint_routes, problems, schema
+from serve import facts_routes, labelme_routes, paint_routes, problems, schema
 from serve.backend import Backend
 from serve.gate import Gate
 from serve.service import Service
@@ -27,7 +27,7 @@ def build_api(backend: Backend, styles: dict[str, Style] | None = None) -> FastA
         title="gaugan", version="1", docs_url=None, redoc_url=None, description="Paints portraits from label maps."
     )
     api.state.service = Service(backend, styles or {})
-    for routes in (paint_routes, facts_routes):
+    for routes in (paint_routes, labelme_routes, facts_routes):
         api.include_router(routes.router)
     api.mount("/studio", StaticFiles(directory=STUDIO), name="studio")
     api.add_api_route("/", _page, include_in_schema=False)

@@ -137,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument("--style2", type=Path, help="second style picture")
     paint.add_argument("--blend", type=float, default=0.0, help="0 = style alone, 1 = style2 alone")
     paint.add_argument("--n", type=int, default=1, help="paint a sheet of n pictures")
-    paint.add_argument("--resize", choices=("refuse", "nearest"), default="refuse", help="label map of another size")
+    paint.add_argument(
+        "--resize", choices=("refuse", "nearest", "crop"), default="refuse", help="label map of another size"
+    )
     paint.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
     segment = commands.add_parser("segment", help="turn a portrait into a label map")
     segment.add_argument("image", type=Path, help="PNG, JPEG or WebP")

@@ -38,6 +38,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_mode": (422, "The label map's pixel format is not read"),
     "unknown_id": (422, "The label map has a class id outside the class table"),
     "unknown_colour": (422, "The label map has colours outside the class table"),
+    "bad_annotation": (422, "The annotation can't be used"),
     "ignored_pixels": (422, "The label map has unlabelled pixels"),
     "wrong_size": (422, "The label map has another size than the model"),
     "no_style": (422, "The model paints in one style only"),

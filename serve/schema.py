@@ -110,7 +110,11 @@ Seed = Annotated[
     int | None, Form(ge=0, le=MAX_SEED, description="Same seed, same picture; random (and told) when absent.")
 ]
 Count = Annotated[int, Form(ge=1, le=MAX_PICTURES, description="Pictures, with seeds seed, seed + 1, ...")]
-Resize = Annotated[Literal["refuse", "nearest"], Form(description="What to do with a label map of another size.")]
+Resize = Annotated[
+    Literal["refuse", "nearest", "crop"],
+    Form(description="A label map of another size: refused, scaled (nearest), or cropped to the model's shape first."),
+]
+LabelmeFile = Annotated[UploadFile, File(description="Annotation as labelme (versions 3 to 6) saves it: JSON.")]
 Fit = Annotated[
     Literal["own", "paint"], Form(description="`paint`: crop and scale the picture to the generator's size first.")
 ]

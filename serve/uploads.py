@@ -17,19 +17,26 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 def read_label_map(data: bytes, table: labels.ClassTable, size: tuple[int, int], resize: str = "refuse") -> np.ndarray:
     """PNG bytes -> uint8 `size` (height, width) of class ids, all within the table.
 
-    Another size is refused unless `resize` is "nearest". Unlabelled pixels (255) are refused with count and place.
+    Another size is refused unless `resize` is "nearest", or "crop": first a centre crop to the model's shape.
+    Unlabelled pixels (255) are refused with count and place.
     """
     found = _header_size(data, "label map", ("PNG",))
-    if found != size and resize != "nearest":
+    if found != size and resize == "refuse":
         raise Problem(
             "wrong_size",
             f"The label map is {_words(found)}, the model paints {_words(size)} (width x height). "
-            "Draw it at that size, or send resize=nearest.",
+            "Draw it at that size, or send resize=nearest or resize=crop.",
         )
     try:
         label_map = labels.decode_label_map(data, table, max_pixels=MAX_PIXELS)
     except labels.LabelMapError as error:
         raise Problem(error.code, f"{_sentence(error.message)}") from error
+    refuse_ignored(label_map)
+    return images.fit_label_map(label_map, size) if resize == "crop" else images.resize_label_map(label_map, size)
+
+
+def refuse_ignored(label_map: np.ndarray) -> None:
+    """Raises Problem with count and place when a pixel is 255 (unlabelled)."""
     ignored = label_map == labels.IGNORE
     if ignored.any():
         y, x = np.argwhere(ignored)[0]
@@ -38,7 +45,6 @@ def read_label_map(data: bytes, table: labels.ClassTable, size: tuple[int, int],
             f"{int(ignored.sum())} pixels are {labels.IGNORE} (unlabelled), the first at x={x}, y={y}. "
             "Give each pixel a class.",
         )
-    return images.resize_label_map(label_map, size)
 
 
 def read_picture(data: bytes, field: str) -> np.ndarray:
