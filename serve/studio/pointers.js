@@ -81,7 +81,7 @@ export class Pointers {
     const now = this.spread();
     const { x, y, apart } = this.pinch;
     this.pinch.travel += Math.abs(now.x - x) + Math.abs(now.y - y) + Math.abs(now.apart - apart);
-    this.view.zoom(now.apart / apart, now.x, now.y);
+    this.view.zoom(now.apart / apart, x, y);
     this.view.pan(now.x - x, now.y - y);
     Object.assign(this.pinch, now);
   }

@@ -38,12 +38,12 @@ export class Session {
     }
     const ids = resized(project.ids, project.width, project.height, width, height);
     if (ids.some((id) => id >= classes.classes.length)) throw new Error("The project file is damaged: unknown classes.");
-    this.seed.value = project.seed;
+    if (asStep) replaceDrawing(ids);
+    else restore(ids);
+    this.seed.value = project.seed; // after the drawing, which may roll another
     this.seed.lock(project.locked);
     const complete = this.styles.restore(project.style);
     await this.setPortrait(project.portrait);
-    if (asStep) replaceDrawing(ids);
-    else restore(ids);
     if (!complete) notice("warn", "file", "This server doesn't have all styles of the project. Choose another one.");
   }
 

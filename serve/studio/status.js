@@ -32,7 +32,7 @@ export function notice(kind, topic, text, action = null) {
 }
 
 export function withdraw(topic) {
-  dismissed = "";
+  if (dismissed.startsWith(topic)) dismissed = "";
   if ($("notice").dataset.topic === topic) $("notice").hidden = true;
 }
 

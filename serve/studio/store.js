@@ -24,7 +24,11 @@ export class Store {
     return done(this.database.transaction(STORE).objectStore(STORE).get(hash));
   }
 
+  // Committed at once, so that a page that is closed in this moment loses nothing.
   write(hash, project) {
-    return done(this.database.transaction(STORE, "readwrite").objectStore(STORE).put(project, hash));
+    const transaction = this.database.transaction(STORE, "readwrite");
+    const request = transaction.objectStore(STORE).put(project, hash);
+    transaction.commit();
+    return done(request);
   }
 }

@@ -34,8 +34,10 @@ class SlowBackend(FakeBackend):
     """Waits `delay_s` before it paints, once."""
 
     delay_s = 0.0
+    calls = 0
 
     async def paint(self, jobs: list[PaintJob]) -> Any:
+        self.calls += 1
         delay, self.delay_s = self.delay_s, 0.0
         await asyncio.sleep(delay)
         return await super().paint(jobs)

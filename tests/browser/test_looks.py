@@ -26,6 +26,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def paint_all(studio: Studio) -> np.ndarray:
     """Everything hair; returns the colour of the painting."""
+    studio.page.click("[data-style=seed]")
     studio.page.fill("#seed", "40")
     studio.choose("rectangle", HAIR)
     studio.drag((0, 0), (WIDTH - 1, HEIGHT - 1))
