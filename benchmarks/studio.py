@@ -15,6 +15,7 @@ import random
 import shutil
 import statistics
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,21 @@ def _draw(page: Any, config: Config) -> tuple[list[float], list[float]]:
         for point in points[1:]:
             page.mouse.move(*point, steps=8)
         page.mouse.up()
-        page.wait_for_function(f"{READ}.length > {number}", timeout=60_000)
+        _wait_for_picture(page, number + 1)
         model.append(float(page.inner_text("#result-caption").split("·")[-1].removesuffix("ms")))
     return page.evaluate(READ), model
+
+
+def _wait_for_picture(page: Any, number: int) -> None:
+    """Looks every few milliseconds: the page's policy forbids waiting inside it. Raises UserError after a minute."""
+    deadline = time.monotonic() + 60
+    while len(page.evaluate(READ)) < number:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"--url: no picture for stroke {number} within a minute; the page says "
+                f"{page.inner_text('#status-text')!r}"
+            )
+        page.wait_for_timeout(5)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ async function opened(text, portrait) {
     await session.setPortrait(portrait);
     if (portrait !== null && !$("style-shelf").hidden) styles.pick(styles.add(await shrunk(portrait, STYLE_SIDE), "My portrait"));
   }
-  changed();
+  changed(0);
 }
 
 function showCaption(text) {
@@ -209,7 +209,8 @@ function wire() {
     download(painted.latest.blob, styles.usesSeed ? `painting-seed-${painted.latest.seed}.png` : "painting.png");
   });
   $("enlarge").addEventListener("click", () => enlarge(!("large" in $("desk").dataset)));
-  for (const id of ["views", "vary"]) $(id).addEventListener("click", () => enlarge(true));
+  $("views").addEventListener("click", () => enlarge(look.view !== "plain"));
+  $("vary").addEventListener("click", () => enlarge(true));
   onChange(followDrawing);
 }
 

@@ -1,4 +1,7 @@
-"""One server on loopback and one Chromium for all tests of the paint page; a fresh visitor for each."""
+"""A server on loopback and a Chromium for each file of tests of the paint page; a fresh visitor for each test.
+
+Playwright holds an event loop while it runs: one that outlived its file would be in the way of other tests.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_page import HEIGHT, WIDTH, SlowBackend, Studio, serve_page
+from studio_page import HEIGHT, WIDTH, SlowBackend, Studio, serve_page, visit
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -17,14 +20,14 @@ ARGUMENTS = [
 NOT_RUN = "browser tests did NOT run"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, SlowBackend]]:
     backend = SlowBackend((HEIGHT, WIDTH))
     for url in serve_page(backend):
         yield url, backend
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The Chromium on PATH, else the one that Playwright downloaded."""
     api = pytest.importorskip("playwright.sync_api", reason=f"{NOT_RUN}: playwright is missing")
@@ -36,20 +39,6 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
         chromium.close()
-
-
-def visit(browser: Any, server: tuple[str, SlowBackend], **options: Any) -> Iterator[Studio]:
-    """A fresh visitor; at the end nothing may have gone wrong in the page."""
-    url, backend = server
-    backend.problem, backend.delay_s = None, 0.0
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-    studio = Studio(context.new_page(), backend)
-    studio.page.goto(url)
-    studio.settle()
-    backend.jobs.clear()
-    yield studio
-    context.close()
-    assert studio.complaints == []
 
 
 @pytest.fixture

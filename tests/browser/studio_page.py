@@ -88,7 +88,8 @@ class Studio:
 
     def blank(self) -> None:
         self.page.click("#blank")
-        self.painted()
+        self.page.wait_for_timeout(50)
+        self.settle()
         self.backend.jobs.clear()
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -131,3 +132,17 @@ class Studio:
         with self.page.expect_download() as waiting:
             self.page.click(button)
         return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def visit(browser: Any, server: tuple[str, SlowBackend], **options: Any) -> Iterator[Studio]:
+    """A fresh visitor; at the end nothing may have gone wrong in the page."""
+    url, backend = server
+    backend.problem, backend.delay_s = None, 0.0
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    studio = Studio(context.new_page(), backend)
+    studio.page.goto(url)
+    studio.settle()
+    backend.jobs.clear()
+    yield studio
+    context.close()
+    assert studio.complaints == []

@@ -5,17 +5,24 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import reference
 from PIL import Image
-from studio_page import HEIGHT, TABLE, WIDTH, Studio, empty
+from studio_page import HEIGHT, TABLE, WIDTH, SlowBackend, Studio, empty, visit
 
 from gaugan import images, labels
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Any, server: tuple[str, SlowBackend]) -> Iterator[Studio]:
+    """One page for all: these tests leave nothing behind."""
+    yield from visit(browser, server)
 
 
 def test_raster_equals_the_reference_on_random_strokes(visitor: Studio) -> None:
