@@ -162,6 +162,11 @@ def encode_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return _encode(image, "JPEG", quality=quality)
 
 
+def encode_webp(image: np.ndarray, quality: int = 90) -> bytes:
+    """uint8 (H, W, 3) -> WebP bytes without any metadata; equal pixels give equal bytes."""
+    return _encode(image, "WEBP", quality=quality, method=2)
+
+
 def _encode(image: np.ndarray, kind: str, **options: Any) -> bytes:
     from PIL import Image
 
