@@ -10,7 +10,6 @@ import base64
 import binascii
 import io
 import json
-import math
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,13 @@ import numpy as np
 from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.images import MAX_PIXELS, ImageError, decode_image_with_note
+from gaugan.labelme_shapes import mask_area, read_shape
 from gaugan.labels import IGNORE, ClassTable
-from gaugan.shapes import IGNORE_LABEL, NUM_POINTS, Painting, Shape, find_id, paint
+from gaugan.shapes import IGNORE_LABEL, Painting, Shape, find_id, paint
 
 MAX_JSON_BYTES = 200_000_000
 MAX_PICTURE_BYTES = 1_000_000_000
 MAX_SHAPES = 10_000
-MAX_POINTS = 100_000
-"""Per shape."""
 MAX_SIDES_AWAY = 4
 """A point further than this many picture sides from the picture is a broken file, not a hand that slipped."""
 
@@ -78,6 +76,20 @@ def read_labelme(json_uri: str, root_uri: str | None = None) -> Annotation:
         return _parse(_load_json(json_uri), path, root)
     except AnnotationError as error:
         raise AnnotationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+
+
+def parse_labelme(data: bytes, name: str, max_mask_pixels: int) -> Annotation:
+    """The shapes of a file that is at hand as bytes; its picture is not looked for.
+
+    Raises AnnotationError, also when its masks together have more than `max_mask_pixels`: before one is decoded.
+    """
+    content = _decode_json(data)
+    pixels = sum(mask_area(entry) for entry in content["shapes"])
+    if pixels > max_mask_pixels:
+        raise AnnotationError(
+            f"{name}: its masks have {pixels:,} pixels together; at most {max_mask_pixels:,} are read"
+        )
+    return _parse({**content, "imagePath": None, "imageData": None}, name, "")
 
 
 def read_picture(annotation: Annotation, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, str]:
@@ -183,14 +195,22 @@ def _mask_shape(label: str, area: np.ndarray) -> dict[str, Any]:
 
 def _load_json(uri: str) -> dict[str, Any]:
     try:
-        data = json.loads(storage.read_bytes(uri, limit=MAX_JSON_BYTES).decode("utf-8-sig"))
+        data = storage.read_bytes(uri, limit=MAX_JSON_BYTES)
+    except (OSError, ValueError) as error:
+        raise AnnotationError(f"can't be read: {error}") from error
+    return _decode_json(data)
+
+
+def _decode_json(content: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise AnnotationError(f"is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise AnnotationError(f"is not valid JSON ({error}); open and save it in labelme, or remove it") from error
     except RecursionError as error:
         raise AnnotationError("is nested too deeply for a labelme file; remove it") from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # a number with too many digits
         raise AnnotationError(f"can't be read: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
         raise AnnotationError("is no labelme file (it has no list `shapes`); move it out of the folder")
@@ -209,7 +229,7 @@ def _parse(data: dict[str, Any], path: str, root: str) -> Annotation:
     shapes = []
     for place, entry in enumerate(data["shapes"]):
         try:
-            shapes.append(_shape(entry))
+            shapes.append(read_shape(entry))
         except ValueError as error:
             label = entry.get("label") if isinstance(entry, dict) else None
             problems.append(f"shape {place} ({label!r}): {error}; mend or delete it in labelme")
@@ -258,58 +278,6 @@ def _embedded(value: Any, problems: list[str]) -> bytes | None:
     except (TypeError, ValueError, binascii.Error) as error:
         problems.append(f"imageData is no base64 text ({error}); set it to null to use the file at imagePath")
         return None
-
-
-def _shape(entry: Any) -> Shape:
-    """One entry of `shapes`. Raises ValueError with what is wrong."""
-    if not isinstance(entry, dict):
-        raise ValueError("is no object with `label` and `points`")
-    label, kind, points = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
-    if not isinstance(label, str) or not label.strip():
-        raise ValueError("has no label")
-    if kind not in NUM_POINTS:
-        raise ValueError(f"shape_type {kind!r} is unknown; known are {', '.join(NUM_POINTS)}")
-    if not isinstance(points, list) or len(points) > MAX_POINTS:
-        count = (
-            f"{len(points)} points, at most {MAX_POINTS} are read" if isinstance(points, list) else "no list `points`"
-        )
-        raise ValueError(f"has {count}")
-    fewest, most = NUM_POINTS[kind]
-    if not fewest <= len(points) <= most:
-        wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
-        raise ValueError(f"a {kind} needs {wanted} points, it has {len(points)}")
-    corners = _corners(points)
-    return Shape(label, kind, corners, _mask(entry.get("mask"), corners) if kind == "mask" else None)
-
-
-def _corners(points: list[Any]) -> tuple[tuple[float, float], ...]:
-    try:
-        pairs = np.asarray(points, dtype=np.float64).reshape(-1, 2) if points else np.zeros((0, 2))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"its points are no pairs of numbers ({error})") from error
-    if len(pairs) != len(points) or not np.isfinite(pairs).all():
-        raise ValueError("its points are no pairs of finite numbers")
-    return tuple((x, y) for x, y in pairs.tolist())
-
-
-def _mask(value: Any, corners: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """The base64 PNG of a mask shape as bool (h, w); it must be as large as the box of its corners, ends included."""
-    from PIL import Image
-
-    try:
-        picture = Image.open(io.BytesIO(base64.b64decode(value)), formats=["PNG"])
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
-        pixels = np.array(picture if picture.mode in ("1", "L", "P") else picture.convert("L")) != 0
-    except Exception as error:
-        raise ValueError(f"its mask is no base64 PNG: {error}") from error
-    (left, top), (right, bottom) = corners
-    box = (math.floor(bottom) - math.floor(top) + 1, math.floor(right) - math.floor(left) + 1)
-    if max(abs(box[0] - pixels.shape[0]), abs(box[1] - pixels.shape[1])) > 1:
-        raise ValueError(
-            f"its mask has {pixels.shape[1]}x{pixels.shape[0]} pixels but its corners span {box[1]}x{box[0]}"
-        )
-    return pixels
 
 
 def _picture_bytes(annotation: Annotation) -> tuple[bytes, str]:

@@ -162,6 +162,11 @@ def encode_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return _encode(image, "JPEG", quality=quality)
 
 
+def encode_webp(image: np.ndarray, quality: int = 90) -> bytes:
+    """uint8 (H, W, 3) -> WebP bytes without any metadata; equal pixels give equal bytes."""
+    return _encode(image, "WEBP", quality=quality, method=2)
+
+
 def _encode(image: np.ndarray, kind: str, **options: Any) -> bytes:
     from PIL import Image
 
@@ -219,11 +224,15 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize_image(image[top : top + height, left : left + width], size)
 
 
-def fit_pair(image: np.ndarray, label_map: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """`fit_image` for a picture and its label map together (label map: nearest)."""
+def fit_label_map(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`fit_image` for a label map: the same crop, nearest neighbour."""
     top, left, height, width = centre_box((label_map.shape[0], label_map.shape[1]), size[1] / size[0])
-    cropped = label_map[top : top + height, left : left + width]
-    return fit_image(image, size), resize_label_map(cropped, size)
+    return resize_label_map(label_map[top : top + height, left : left + width], size)
+
+
+def fit_pair(image: np.ndarray, label_map: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`fit_image` for a picture and its label map together."""
+    return fit_image(image, size), fit_label_map(label_map, size)
 
 
 def grid(images: list[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:

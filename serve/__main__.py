@@ -19,6 +19,8 @@ from gaugan.config import parse
 from gaugan.errors import UserError
 from serve.config import ServeConfig
 from serve.gate import PROXY_CALLBACK
+from serve.guard import TOKEN
+from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore
 
 APP = "gaugan"
 PROXY_TIMEOUT_MARGIN_S = 10
@@ -36,6 +38,7 @@ def main(config: ServeConfig) -> int:
     from serve.app import build
 
     application = build(config)  # bad URIs are refused before Ray is started
+    _check_door(config)
     if config.address is None:
         _check_port(config)
     print("starting ...", flush=True)
@@ -54,7 +57,11 @@ def main(config: ServeConfig) -> int:
         _deploy(application)
         url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
         print(f"ready after {time.monotonic() - started:.1f} s: {url}   (press Ctrl-C to stop)", flush=True)
-        return stop.wait()
+        code = stop.wait()
+        print("stopping: what was begun is finished first (again: at once)", flush=True)
+        stop.at_once()
+        _let_out(config)
+        return code
     finally:
         _stop(config)
 
@@ -63,6 +70,7 @@ def _deploy(application: Any) -> None:
     """Waits until every model is ready. Raises UserError with the reason when one can't be loaded."""
     import ray.serve
 
+    RayStore(APP).delete(CLOSING)  # of a server that was killed while it stopped
     try:
         ray.serve.run(application, name=APP, route_prefix="/", logging_config=QUIET)
     except RuntimeError as error:
@@ -86,6 +94,10 @@ class _Stop:
         if not self._waiting:
             raise SystemExit(self._code)
 
+    def at_once(self) -> None:
+        """From now on the next signal ends the process."""
+        self._waiting = False
+
     def wait(self) -> int:
         """Blocks until a signal; returns the exit code."""
         self._waiting = True
@@ -99,6 +111,15 @@ def _set_environment() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault(PROXY_CALLBACK, "serve.gate.proxy_middlewares")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+
+
+def _check_door(config: ServeConfig) -> None:
+    if not (config.only_this_machine or config.allow_anyone or os.environ.get(TOKEN)):
+        raise UserError(
+            f"--host {config.host} lets other machines in, and no token is asked of them: set {TOKEN} in the "
+            "environment, or say --allow-anyone"
+        )
 
 
 def _check_port(config: ServeConfig) -> None:
@@ -125,10 +146,11 @@ def _connect(config: ServeConfig) -> None:
     if config.address is not None:
         ray.init(address=config.address, log_to_driver=False)
         return
-    replicas = config.num_replicas + (1 if config.segmenter else 0)
+    painters = max(config.num_replicas, config.max_replicas) * config.cpus_per_replica
+    segmenters = max(config.segmenter_replicas, config.max_segmenter_replicas) * config.cpus_per_segmenter
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, replicas * config.cpus_per_replica + 1),
+        num_cpus=max(os.cpu_count() or 1, painters + (segmenters if config.segmenter else 0) + 1),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -144,6 +166,18 @@ def _catch_signals() -> _Stop:
     return stop
 
 
+def _let_out(config: ServeConfig) -> None:
+    """No new requests, until those inside are answered (or `timeout_s` is over)."""
+    store = RayStore(APP)
+    store.put(CLOSING, {})
+    time.sleep(2 * LOOK_EVERY_S)
+    deadline = time.monotonic() + config.timeout_s
+    while time.monotonic() < deadline:
+        if not any((store.get(key) or {}).get("inside") for key in store.keys(INSIDE)):
+            break
+        time.sleep(0.1)
+
+
 def _stop(config: ServeConfig) -> None:
     """A private Ray goes down with everything in it; on somebody's cluster only our application is taken away."""
     import ray
@@ -151,7 +185,15 @@ def _stop(config: ServeConfig) -> None:
 
     if config.address is not None:
         ray.serve.delete(APP)
+        _forget()
     ray.shutdown()
+
+
+def _forget() -> None:
+    """The shared state of this server, on a cluster that stays."""
+    store = RayStore(APP)
+    for key in store.keys(""):
+        store.delete(key)
 
 
 def run() -> None:

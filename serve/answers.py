@@ -1,54 +1,59 @@
-"""Paintings as answers: PNG with its own provenance, a sheet of several, or a zip of single pictures."""
+"""Paintings as answers: PNG with its own provenance or WebP, a sheet of several, or a zip of single pictures."""
 
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from gaugan import images
 from serve.backend import ModelCard
+from serve.png import encode_png
 
 SHEET_COLUMNS = 4
-PNG_HEAD = 8 + 25  # signature and IHDR chunk
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal paintings give equal archives
 
-
-def painting_png(image: np.ndarray, seed: int, card: ModelCard, classes_hash: str) -> bytes:
-    """uint8 (H, W, 3) -> PNG bytes that name the seed, the model and the class table; equal input, equal bytes."""
-    text = {
-        "Software": "gaugan-suite",
-        "Seed": str(seed),
-        "Model": f"{card.name} {card.version} {card.checkpoint_hash}",
-        "Classes": classes_hash,
-    }
-    return with_text(images.encode_png(image), text)
+Format = Literal["png", "webp"]
+MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "webp": "image/webp"}
+ZIP = "application/zip"
 
 
-def with_text(png: bytes, entries: Mapping[str, str]) -> bytes:
-    """PNG bytes with a tEXt chunk (Latin-1) per entry, placed behind the header."""
-    chunks = b"".join(_chunk(b"tEXt", f"{key}\0{value}".encode("latin-1", "replace")) for key, value in entries.items())
-    return png[:PNG_HEAD] + chunks + png[PNG_HEAD:]
+def encode_painting(image: np.ndarray, seed: int, card: ModelCard, classes_hash: str, kind: Format = "png") -> bytes:
+    """uint8 (H, W, 3) -> a file that equal input makes equal; a PNG names its seed, model and class table."""
+    if kind == "webp":
+        return images.encode_webp(image)
+    model = f"{card.name} {card.version} {card.checkpoint_hash}"
+    return encode_png(image, {"Software": "gaugan-suite", "Seed": str(seed), "Model": model, "Classes": classes_hash})
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def encode_paintings(
+    pictures: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    card: ModelCard,
+    classes_hash: str,
+    kind: Format,
+    as_zip: bool,
+) -> tuple[bytes, str]:
+    """(body, media type): one picture, a sheet of several row by row (it names the first seed), or a zip."""
+    if as_zip:
+        files = {
+            f"painting-{seed}.{kind}": encode_painting(picture, seed, card, classes_hash, kind)
+            for picture, seed in zip(pictures, seeds, strict=True)
+        }
+        return _zip(files), ZIP
+    sheet = pictures[0]
+    if len(pictures) > 1:
+        sheet = images.grid(list(pictures), columns=min(SHEET_COLUMNS, len(pictures)))
+    return encode_painting(sheet, seeds[0], card, classes_hash, kind), MEDIA_TYPES[kind]
 
 
-def sheet_png(pictures: Sequence[np.ndarray], seed: int, card: ModelCard, classes_hash: str) -> bytes:
-    """Several pictures as one PNG, row by row; the text names the first seed."""
-    sheet = images.grid(list(pictures), columns=min(SHEET_COLUMNS, len(pictures)))
-    return painting_png(sheet, seed, card, classes_hash)
-
-
-def paintings_zip(pngs: Mapping[str, bytes]) -> bytes:
-    """File name -> PNG bytes, as a zip without further compression and without a clock."""
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    """Without further compression and without a clock."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in pngs.items():
+        for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
     return buffer.getvalue()

@@ -23,15 +23,6 @@ class PaintJob:
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """A label map and how sure the segmenter is."""
-
-    label_map: np.ndarray
-    """uint8 (H, W) at the picture's own size."""
-    confidence: float
-
-
-@dataclass(frozen=True)
 class ModelCard:
     """What a client may know of a loaded model."""
 
@@ -47,11 +38,34 @@ class ModelCard:
     """False for a segmenter, and for a generator that paints one picture per label map."""
 
 
+@dataclass(frozen=True)
+class Painted:
+    """The pictures of one request, the model that painted them, and where the time went."""
+
+    pictures: list[np.ndarray]
+    """uint8 (H, W, 3) per job."""
+    card: ModelCard
+    queue_s: float = 0.0
+    """From the arrival at the model to the first brush stroke."""
+    compute_s: float = 0.0
+    batch_size: int = 1
+    """Pictures that were taken from the queue together with the first one."""
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A label map and how sure the segmenter is."""
+
+    label_map: np.ndarray
+    """uint8 (H, W) at the picture's own size."""
+    confidence: float
+
+
 class Backend(Protocol):
     """The models behind the API. Each method raises `serve.problems.Problem` (busy, timeout, not_ready)."""
 
-    async def paint(self, jobs: list[PaintJob]) -> list[np.ndarray]:
-        """uint8 (H, W, 3) per job; the same job gives the same picture whatever else is painted beside it."""
+    async def paint(self, jobs: list[PaintJob]) -> Painted:
+        """One picture per job; the same job gives the same picture whatever else is painted beside it."""
         ...
 
     async def segment(self, picture: np.ndarray) -> Segmented:

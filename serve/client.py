@@ -1,26 +1,25 @@
-"""A small client: a class for programs, and a command for people.
+"""A small client for programs: every endpoint as a method, patient with a server that is busy or restarting.
 
-python -m serve.client paint mask.png --seed 7 -o out.png
-python -m serve.client segment portrait.jpg -o mask.png
-python -m serve.client classes
+client = Client(token=...)
+painting = client.paint(open("mask.png", "rb").read(), seed=7)
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import random
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-TRIES = 4
-RETRIED = (502, 503)
+PATIENCE_S = 60.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
+FINAL_5XX = (501,)
+"""Not there, however often one asks."""
+SWAP_POLL_S = 0.5
 
 
 class ServerError(Exception):
@@ -33,37 +32,62 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Painting:
-    """PNG bytes, and what made them."""
+    """The picture as a file, and what made it."""
 
-    png: bytes
+    data: bytes
     seed: int
     model: str
 
+    @property
+    def png(self) -> bytes:
+        """`data`, when no other format was asked for."""
+        return self.data
+
 
 class Client:
-    """Calls a server. Requests are safe to repeat, so a busy or restarting server is asked again, up to TRIES times."""
+    """Calls a server. All requests may be repeated: any 5xx (Ray's proxy answers some by itself), a timeout and a
+    broken connection are tried again, with growing random pauses and as long as the server says with Retry-After, until
+    `patience_s` is over. Used by one thread."""
 
-    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 60.0, http: httpx.Client | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        timeout_s: float = 60.0,
+        *,
+        token: str | None = None,
+        patience_s: float = PATIENCE_S,
+        http: httpx.Client | None = None,
+    ) -> None:
+        """token: the server's GAUGAN_TOKEN, or for `swap`, `rollback` and `served_model` its GAUGAN_ADMIN_TOKEN."""
         self._http = http or httpx.Client(base_url=url, timeout=timeout_s)
+        if token:
+            self._http.headers["Authorization"] = f"Bearer {token}"
+        self.patience_s = patience_s
 
     def paint(
         self,
         label_map: bytes,
         *,
+        shape: tuple[int, int] | None = None,
         seed: int | None = None,
         style: bytes | None = None,
         style2: bytes | None = None,
+        style_id: str | None = None,
+        style2_id: str | None = None,
         blend: float = 0.0,
         n: int = 1,
         resize: str = "refuse",
+        format: str = "png",  # noqa: A002  (as the API's field)
     ) -> Painting:
-        """PNG bytes of a label map -> the painting (for n > 1 a sheet of n)."""
-        files = {"label_map": ("label_map.png", label_map)}
-        if style is not None:
-            files["style"] = ("style", style)
-        if style2 is not None:
-            files["style2"] = ("style2", style2)
-        data = {"n": str(n), "resize": resize, "blend": str(blend)} | ({} if seed is None else {"seed": str(seed)})
+        """A label map (PNG, or raw ids with their (height, width) as `shape`) -> the painting, for n > 1 a sheet."""
+        uploads = {"label_map": label_map, "style": style, "style2": style2}
+        files = {name: (name, data) for name, data in uploads.items() if data is not None}
+        fields = {
+            "shape": None if shape is None else f"{shape[0]}x{shape[1]}",
+            "seed": seed, "style_id": style_id, "style2_id": style2_id, "blend": blend, "n": n, "resize": resize,
+            "format": format,
+        }  # fmt: skip
+        data = {name: str(value) for name, value in fields.items() if value is not None}
         answer = self._ask("POST", "/v1/paint", files=files, data=data)
         return Painting(answer.content, int(answer.headers["X-Seed"]), answer.headers["X-Model"])
 
@@ -83,24 +107,49 @@ class Client:
         except httpx.HTTPError:
             return False
 
+    def served_model(self) -> dict[str, Any]:
+        """The served model, the one before and the last change."""
+        return dict(self._ask("GET", "/v1/admin/model").json())
+
+    def swap(self, uri: str) -> dict[str, Any]:
+        """Serves another model; returns when it is served or refused (`task` says which and why)."""
+        self._ask("POST", "/v1/admin/model", json={"uri": uri})
+        return self._finished_swap()
+
+    def rollback(self) -> dict[str, Any]:
+        """Serves the model before the last change again."""
+        self._ask("POST", "/v1/admin/rollback")
+        return self._finished_swap()
+
+    def _finished_swap(self) -> dict[str, Any]:
+        while (answer := self.served_model())["task"]["step"] in ("checking", "switching"):
+            time.sleep(SWAP_POLL_S)
+        return answer
+
     def _ask(self, method: str, path: str, **body: Any) -> httpx.Response:
-        wait_s = 0.5
-        for attempt in range(1, TRIES + 1):
-            last = attempt == TRIES
+        deadline, wait_s = time.monotonic() + self.patience_s, FIRST_WAIT_S
+        while True:
+            asked_wait_s = 0.0
             try:
                 answer = self._http.request(method, path, **body)
             except httpx.TransportError as error:
-                if last or isinstance(error, httpx.TimeoutException):
-                    raise ServerError(0, "unreachable", f"{self._http.base_url}: {error}") from error
+                problem = ServerError(0, "unreachable", f"{self._http.base_url}: {error or type(error).__name__}")
             else:
                 if answer.status_code < 400:
                     return answer
-                if answer.status_code not in RETRIED or last:
-                    raise _problem(answer)
-                wait_s = max(wait_s, float(answer.headers.get("Retry-After", 0)))
-            time.sleep(wait_s)
-            wait_s *= 2
-        raise AssertionError("unreachable")
+                problem = _problem(answer)
+                if answer.status_code < 500 and answer.status_code != 408 or answer.status_code in FINAL_5XX:
+                    raise problem
+                asked_wait_s = _seconds(answer.headers.get("Retry-After", ""))
+            pause_s = max(asked_wait_s, wait_s * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
+            if time.monotonic() + pause_s > deadline:
+                raise problem
+            time.sleep(pause_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def _seconds(retry_after: str) -> float:
+    return float(retry_after) if retry_after.isdigit() else 0.0
 
 
 def _problem(answer: httpx.Response) -> ServerError:
@@ -111,64 +160,7 @@ def _problem(answer: httpx.Response) -> ServerError:
         return ServerError(answer.status_code, "unknown", f"HTTP {answer.status_code}: {answer.text[:200]}")
 
 
-def main(argv: Sequence[str] | None = None, client: Client | None = None) -> int:
-    """The command; returns the exit code (0 ok, 2 refused by the server, 1 anything else)."""
-    flags = _parser().parse_args(argv)
-    client = client or Client(flags.url)
-    try:
-        _COMMANDS[flags.command](client, flags)
-    except ServerError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2 if 400 <= problem.status < 500 else 1
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serve.client", description="Calls a running `python -m serve`.")
-    parser.add_argument("--url", default=DEFAULT_URL, help="address of the server (default: %(default)s)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    paint = commands.add_parser("paint", help="paint a label map")
-    paint.add_argument("label_map", type=Path, help="indexed PNG of class ids")
-    paint.add_argument("--seed", type=int, help="same seed, same picture; random when absent")
-    paint.add_argument("--style", type=Path, help="picture whose style is taken")
-    paint.add_argument("--style2", type=Path, help="second style picture")
-    paint.add_argument("--blend", type=float, default=0.0, help="0 = style alone, 1 = style2 alone")
-    paint.add_argument("--n", type=int, default=1, help="paint a sheet of n pictures")
-    paint.add_argument("--resize", choices=("refuse", "nearest"), default="refuse", help="label map of another size")
-    paint.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
-    segment = commands.add_parser("segment", help="turn a portrait into a label map")
-    segment.add_argument("image", type=Path, help="PNG, JPEG or WebP")
-    segment.add_argument(
-        "--fit", choices=("own", "paint"), default="own", help="paint: crop and scale to the model's size"
-    )
-    segment.add_argument("-o", "--output", type=Path, required=True, help="PNG file to write")
-    commands.add_parser("classes", help="print the class table")
-    return parser
-
-
-def _paint(client: Client, flags: argparse.Namespace) -> None:
-    styles = {name: path.read_bytes() for name in ("style", "style2") if (path := getattr(flags, name)) is not None}
-    painting = client.paint(
-        flags.label_map.read_bytes(), seed=flags.seed, blend=flags.blend, n=flags.n, resize=flags.resize, **styles
-    )
-    flags.output.write_bytes(painting.png)
-    print(f"{flags.output}: seed {painting.seed}, {painting.model}")
-
-
-def _segment(client: Client, flags: argparse.Namespace) -> None:
-    png, confidence = client.segment(flags.image.read_bytes(), flags.fit)
-    flags.output.write_bytes(png)
-    print(f"{flags.output}: confidence {confidence:.4f}")
-
-
-def _classes(client: Client, flags: argparse.Namespace) -> None:
-    print(json.dumps(client.classes(), indent=2))
-
-
-_COMMANDS = {"paint": _paint, "segment": _segment, "classes": _classes}
-
 if __name__ == "__main__":
+    from serve.client_command import main
+
     sys.exit(main())

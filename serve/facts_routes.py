@@ -12,6 +12,7 @@ from serve.backend import ModelCard
 from serve.problems import Problem
 from serve.service import PNG, Painter, PainterDep, Service, ServiceDep, file_of, problems_of
 
+METRICS_TEXT = "text/plain; version=0.0.4"
 router = APIRouter()
 
 
@@ -94,20 +95,31 @@ async def model_list(service: ServiceDep, painter: PainterDep) -> schema.ModelsA
 
 
 @router.get("/v2/models/{name}", responses=problems_of(404, 422, 503), tags=["model"])
-async def model(service: ServiceDep, painter: PainterDep, name: str) -> schema.ModelAnswer:
+@router.get("/v2/models/{name}/versions/{version}", responses=problems_of(404, 422, 503), tags=["model"])
+async def model(service: ServiceDep, painter: PainterDep, name: str, version: str | None = None) -> schema.ModelAnswer:
     """Metadata of a loaded model (Open Inference Protocol v2)."""
     found = await _models(service, painter)
     for answer in found:
-        if answer.name == name:
+        if answer.name == name and version in (None, *answer.versions):
             return answer
-    raise Problem("not_found", f"No model is called {name!r}; loaded are {', '.join(one.name for one in found)}.")
+    loaded = ", ".join(f"{one.name} {one.versions[0]}" for one in found)
+    raise Problem("not_found", f"No model is called {name!r} {version or ''}; loaded are {loaded}.")
 
 
 @router.get("/v2/models/{name}/ready", responses=problems_of(404, 422, 503), tags=["health"])
-async def model_ready(service: ServiceDep, painter: PainterDep, name: str) -> schema.ReadyAnswer:
+@router.get("/v2/models/{name}/versions/{version}/ready", responses=problems_of(404, 422, 503), tags=["health"])
+async def model_ready(
+    service: ServiceDep, painter: PainterDep, name: str, version: str | None = None
+) -> schema.ReadyAnswer:
     """200 when this model can answer."""
-    await model(service, painter, name)
+    await model(service, painter, name, version)
     return schema.ReadyAnswer(ready=True)
+
+
+@router.get("/metrics", response_class=Response, responses={200: file_of(METRICS_TEXT, "Metrics")}, tags=["health"])
+async def metrics(service: ServiceDep) -> Response:
+    """What this HTTP process has counted and timed, in Prometheus' text format."""
+    return Response(service.metrics.text(), media_type=METRICS_TEXT)
 
 
 async def _models(service: Service, painter: Painter) -> list[schema.ModelAnswer]:
@@ -122,11 +134,19 @@ def _model_answer(card: ModelCard, table: labels.ClassTable, is_painter: bool) -
     ids = schema.TensorSpec(name="label_map", datatype="UINT8", shape=[-1, height, width])
     image = schema.TensorSpec(name="image", datatype="UINT8", shape=[-1, height, width, 3])
     seed = schema.TensorSpec(name="seed", datatype="INT64", shape=[-1])
+    styles = [
+        schema.TensorSpec(name="style", datatype="UINT8", shape=[-1, -1, -1, 3]),
+        schema.TensorSpec(name="style2", datatype="UINT8", shape=[-1, -1, -1, 3]),
+        schema.TensorSpec(name="blend", datatype="FP32", shape=[-1]),
+    ]
+    picture = schema.TensorSpec(name="image", datatype="UINT8", shape=[-1, -1, -1, 3])
+    found = schema.TensorSpec(name="label_map", datatype="UINT8", shape=[-1, -1, -1])
+    confidence = schema.TensorSpec(name="confidence", datatype="FP32", shape=[-1])
     return schema.ModelAnswer(
         name=card.name,
         versions=[card.version],
-        inputs=[ids, seed] if is_painter else [image],
-        outputs=[image] if is_painter else [ids],
+        inputs=[ids, seed, *(styles if card.has_style else [])] if is_painter else [picture],
+        outputs=[image] if is_painter else [found, confidence],
         parameters=schema.ModelParameters(
             classes_hash=table.hash,
             checkpoint_hash=card.checkpoint_hash,

@@ -51,11 +51,14 @@ class Gate:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         body_deadline_s: float = BODY_DEADLINE_S,
+        timeout_s: float | None = None,
         rewrite_plain_errors: bool = False,
     ) -> None:
+        """timeout_s: longest time for a whole request, from its headers to the first byte of the answer."""
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.body_deadline_s = body_deadline_s
+        self.timeout_s = timeout_s
         self.rewrite_plain_errors = rewrite_plain_errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +70,11 @@ class Gate:
             await passage.refuse(problem)
             return
         try:
-            await self.app(scope, passage.receive, passage.send)
+            async with asyncio.timeout(self.timeout_s):
+                await self.app(scope, passage.receive, passage.send)
+        except TimeoutError:
+            detail = f"No answer within {self.timeout_s:g} s; try again, or ask for fewer pictures."
+            await passage.refuse(Problem("timeout", detail, retry_after_s=1))
         except Exception:
             log.exception("request %s failed", passage.request_id)
             detail = f"Something broke while this was answered; tell the operator the request id {passage.request_id}."
@@ -147,6 +154,7 @@ class _Passage:
         if self.started:
             return
         self.started = True
+        self.scope["state"]["problem"] = problem.code
         body, headers = problem_bytes(problem, self.scope["path"], self.request_id)
         if not self.body_complete and self.received + int(self.headers.get("content-length") or 0):
             headers["connection"] = "close"  # the rest of the body is not read
@@ -169,8 +177,10 @@ def _is_plain_error(message: Message) -> bool:
 
 
 def _reword(status: int) -> Problem:
-    """Ray Serve's own answers (full queue, timeout, dead replica) as problems."""
+    """Ray Serve's own answers (full queue, timeout, dead replica, no application) as problems."""
     if status == 503:
         return Problem("busy", "Every worker is busy or starting; try again.", retry_after_s=1)
+    if status == 404:  # the API words its own: here Serve has no application yet, or no longer
+        return Problem("not_ready", "The server is starting or stopping; try again.", retry_after_s=1)
     code = STATUS_CODES.get(status, "internal" if status >= 500 else "malformed_request")
     return Problem(code, {"timeout": "Try again, or ask for fewer pictures."}.get(code, "Try again."))

@@ -19,10 +19,16 @@ PROBLEM_JSON = "application/problem+json"
 # code -> (HTTP status, title). The only place where a status is chosen.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The request can't be read"),
+    "no_token": (401, "A token is needed"),
+    "wrong_token": (401, "The token is not the right one"),
+    "admin_off": (403, "Nobody may change this server"),
+    "cross_site": (403, "Another site's page sent this"),
     "not_found": (404, "There is nothing at this address"),
     "method_not_allowed": (405, "This address does not take that method"),
     "slow_upload": (408, "The upload took too long"),
     "classes_mismatch": (409, "The label map was drawn for another class table"),
+    "swap_running": (409, "The model is being changed already"),
+    "no_previous_model": (409, "There is no model to go back to"),
     "body_too_large": (413, "The upload is too large"),
     "encoded_body": (415, "Compressed uploads are not read"),
     "unsupported_format": (415, "This kind of file is not read"),
@@ -38,13 +44,17 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_mode": (422, "The label map's pixel format is not read"),
     "unknown_id": (422, "The label map has a class id outside the class table"),
     "unknown_colour": (422, "The label map has colours outside the class table"),
+    "bad_annotation": (422, "The annotation can't be used"),
     "ignored_pixels": (422, "The label map has unlabelled pixels"),
     "wrong_size": (422, "The label map has another size than the model"),
+    "wrong_shape": (422, "The raw ids don't fill the shape"),
+    "unknown_model": (422, "There is no such model"),
     "no_style": (422, "The model paints in one style only"),
     "unknown_style": (422, "There is no such style"),
     "internal": (500, "The server failed"),
     "no_segmenter": (501, "This server has no segmenter"),
     "busy": (503, "The server is busy"),
+    "stopping": (503, "The server is being stopped"),
     "not_ready": (503, "The model is not ready"),
     "timeout": (504, "The answer took too long"),
 }
@@ -82,6 +92,8 @@ def document(problem: Problem, path: str, request_id: str) -> dict[str, Any]:
     }
     if problem.errors:
         plain["errors"] = problem.errors
+    if path.startswith("/v2"):
+        plain["error"] = problem.detail  # where clients of the Open Inference Protocol look
     return plain
 
 
@@ -91,13 +103,16 @@ def problem_bytes(problem: Problem, path: str, request_id: str) -> tuple[bytes, 
     headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "cache-control": "no-store"}
     if problem.retry_after_s is not None:
         headers["retry-after"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        headers["www-authenticate"] = 'Bearer realm="gaugan", Basic realm="gaugan", charset="UTF-8"'
     return body, headers
 
 
-def problem_response(problem: Problem, request: Request) -> Response:
-    """The problem as a Starlette response."""
-    body, headers = problem_bytes(problem, request.url.path, request_id_of(request.scope))
-    return Response(body, status_code=problem.status, headers=headers)
+def problem_response(problem: Problem, request: Request, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as a Starlette response; `headers` are added."""
+    request.scope.setdefault("state", {})["problem"] = problem.code
+    body, own = problem_bytes(problem, request.url.path, request_id_of(request.scope))
+    return Response(body, status_code=problem.status, headers={**(headers or {}), **own})
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:

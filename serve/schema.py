@@ -22,6 +22,7 @@ class ProblemDocument(BaseModel):
     code: str
     request_id: str
     errors: list[dict[str, Any]] | None = None
+    error: str | None = Field(default=None, description="`detail` again, below /v2 (Open Inference Protocol).")
 
 
 class ClassEntry(BaseModel):
@@ -98,9 +99,56 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
+class ServerAnswer(BaseModel):
+    """Server metadata of the Open Inference Protocol v2."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class SwapRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str = Field(min_length=1, max_length=1000, description="As of --model.", examples=["models:/gaugan@champion"])
+
+
+class ServedModel(BaseModel):
+    uri: str
+    name: str
+    version: str
+
+
+class SwapTask(BaseModel):
+    wanted: str
+    step: Literal["checking", "switching", "done", "refused", "failed"]
+    reason: str
+    report: dict[str, Any]
+
+
+class SwapAnswer(BaseModel):
+    """Which model is served, which one a rollback would bring back, and how the last change went."""
+
+    current: ServedModel
+    previous: ServedModel | None
+    rejected: list[str] = Field(description="Versions that are not swapped in by following an alias.")
+    task: SwapTask | None
+
+
 LabelMapFile = Annotated[
-    UploadFile, File(description="Label map: PNG, 8-bit palette or grey ids, or RGB in the class colours.")
+    UploadFile,
+    File(description="Label map: PNG, 8-bit palette or grey ids, or RGB in the class colours; raw ids with `shape`."),
 ]
+Shape = Annotated[
+    str | None,
+    Form(
+        description="HEIGHTxWIDTH of a `label_map` of raw ids, one byte per pixel, row by row.",
+        pattern=r"^[0-9]{1,5}x[0-9]{1,5}$",
+        max_length=11,
+        examples=["256x256"],
+    ),
+]
+Format = Annotated[Literal["png", "webp"], Form(description="PNG is exact, WebP (quality 90) is small.")]
 StyleFile = Annotated[UploadFile | None, File(description="Picture (PNG, JPEG, WebP) whose style is taken.")]
 Style2File = Annotated[UploadFile | None, File(description="Second style picture, mixed in by `blend`.")]
 PictureFile = Annotated[UploadFile, File(description="Portrait: PNG, JPEG or WebP.")]
@@ -110,7 +158,11 @@ Seed = Annotated[
     int | None, Form(ge=0, le=MAX_SEED, description="Same seed, same picture; random (and told) when absent.")
 ]
 Count = Annotated[int, Form(ge=1, le=MAX_PICTURES, description="Pictures, with seeds seed, seed + 1, ...")]
-Resize = Annotated[Literal["refuse", "nearest"], Form(description="What to do with a label map of another size.")]
+Resize = Annotated[
+    Literal["refuse", "nearest", "crop"],
+    Form(description="A label map of another size: refused, scaled (nearest), or cropped to the model's shape first."),
+]
+LabelmeFile = Annotated[UploadFile, File(description="Annotation as labelme (versions 3 to 6) saves it: JSON.")]
 Fit = Annotated[
     Literal["own", "paint"], Form(description="`paint`: crop and scale the picture to the generator's size first.")
 ]

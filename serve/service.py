@@ -8,12 +8,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from gaugan import labels
-from serve.backend import Backend, ModelCard
+from serve.backend import Backend, ModelCard, Painted
+from serve.cache import AnswerCache
+from serve.metrics import Metrics
+from serve.observe import Notes, note_painting, notes_of
 from serve.problems import PROBLEM_JSON
 from serve.styles import Style
+from serve.switch import Switch
 
 PNG = "image/png"
-ZIP = "application/zip"
 
 
 @dataclass
@@ -22,6 +25,16 @@ class Service:
 
     backend: Backend
     styles: dict[str, Style]
+    metrics: Metrics
+    cache: AnswerCache
+    switch: Switch | None
+    """None where the model can't be changed (an API without Ray)."""
+
+    def note(self, notes: Notes, painted: Painted) -> None:
+        """Remembers who painted and how long it took."""
+        note_painting(notes, painted)
+        card = painted.card
+        self.metrics.record("gaugan_pictures", len(painted.pictures), model=card.name, version=card.version)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ async def the_painter(service: Annotated[Service, Depends(the_service)]) -> Pain
 
 
 ServiceDep = Annotated[Service, Depends(the_service)]
+NotesDep = Annotated[Notes, Depends(notes_of)]
 PainterDep = Annotated[Painter, Depends(the_painter)]
 
 
@@ -55,4 +69,4 @@ def file_of(kind: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}
 
 
-UPLOAD_PROBLEMS = problems_of(400, 408, 409, 413, 415, 422, 503, 504)
+UPLOAD_PROBLEMS = problems_of(400, 401, 403, 408, 409, 413, 415, 422, 503, 504)

@@ -1,4 +1,4 @@
-"""The style gallery: a folder of pictures, read once when the server starts."""
+"""The style gallery: a folder of pictures, read once when the server starts, or portraits drawn by code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from gaugan import images, storage
+from gaugan import images, portraits, storage
 from gaugan.errors import UserError
 
 MAX_STYLES = 64
 STYLE_SIDE_PX = 512
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+DRAWN_SIDE_PX = 256
+# id -> seed of gaugan.portraits
+DRAWN = {
+    "honey": 24,
+    "amber": 10,
+    "rose": 5,
+    "lilac": 26,
+    "lagoon": 1,
+    "meadow": 18,
+    "silver": 27,
+    "night": 32,
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +36,12 @@ class Style:
 
 
 def load_styles(uri: str | None) -> dict[str, Style]:
-    """id (the file's stem) -> style, in the order of the names; empty without a folder. Raises UserError."""
+    """id (the file's stem) -> style, in the order of the names; drawn portraits without a folder. Raises UserError."""
     if uri is None:
-        return {}
+        return {
+            name: Style(name.capitalize(), portraits.draw_portrait(seed, DRAWN_SIDE_PX)[0])
+            for name, seed in DRAWN.items()
+        }
     entries = storage.list_files(uri, suffixes=SUFFIXES, recursive=False)
     if not entries:
         raise UserError(f"--styles {uri}: no pictures ({', '.join(SUFFIXES)}) in this folder")

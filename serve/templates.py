@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from gaugan import labels, portraits
@@ -15,6 +17,7 @@ def template_ids(table: labels.ClassTable) -> list[str]:
     return list(TEMPLATES) if table.hash == labels.PORTRAIT_CLASSES.hash else []
 
 
+@lru_cache(maxsize=64)
 def draw_template(template_id: str, size: tuple[int, int]) -> np.ndarray:
-    """uint8 `size` (height, width) label map."""
+    """uint8 `size` (height, width) label map; drawn once, so not to be written to."""
     return portraits.draw_portrait(TEMPLATES[template_id][1], size)[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gaugan import labels
-from serve.backend import ModelCard, PaintJob, Segmented
+from serve.backend import ModelCard, Painted, PaintJob, Segmented
 from serve.problems import Problem
 
 TABLE = labels.PORTRAIT_CLASSES
@@ -23,10 +23,10 @@ class FakeBackend:
         self.jobs: list[PaintJob] = []
         self.problem: Exception | None = None
 
-    async def paint(self, jobs: list[PaintJob]) -> list[np.ndarray]:
+    async def paint(self, jobs: list[PaintJob]) -> Painted:
         self._fail()
         self.jobs += jobs
-        return [self._paint(job) for job in jobs]
+        return Painted([self._paint(job) for job in jobs], card(size=self.size))
 
     def _paint(self, job: PaintJob) -> np.ndarray:
         colours = labels.colourise(job.label_map, TABLE).astype(np.int32)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from gaugan.annotations import (
-    MAX_POINTS,
     AnnotationError,
     find_annotations,
     paint_annotation,
@@ -23,6 +22,7 @@ from gaugan.annotations import (
     write_labelme,
 )
 from gaugan.errors import UserError
+from gaugan.labelme_shapes import MAX_POINTS
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from gaugan.shapes import class_ids, find_id
 

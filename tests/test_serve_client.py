@@ -15,7 +15,8 @@ from serve_fakes import TABLE, FakeBackend
 
 from gaugan import images, labels
 from serve.api import build_api
-from serve.client import Client, ServerError, main
+from serve.client import Client, ServerError
+from serve.client_command import main
 from serve.problems import Problem
 
 

@@ -1,10 +1,15 @@
 // The server, as functions. Every failure is an ApiError with the server's stable `code` ("offline" when unreachable).
+// A server with a token answers 401 with a Basic challenge, and the browser itself asks its user for it.
+import { readZip } from "./zip.js";
+
+const PASSING = new Set(["busy", "not_ready", "stopping", "timeout", "offline"]);
 
 export class ApiError extends Error {
   constructor(code, detail, retryAfterSeconds = 0) {
     super(detail);
     this.code = code;
     this.retryAfterSeconds = retryAfterSeconds;
+    this.passes = PASSING.has(code); // the same request may work in a moment
   }
 }
 
@@ -40,11 +45,18 @@ export const readTemplates = async () => (await askJson("/v1/templates")).templa
 export const readStyles = async () => (await askJson("/v1/styles")).styles;
 export const readBlob = async (path) => (await ask(path)).blob();
 
-// -> {blob, seed, model}
-export async function paint({ labelMap, seed, style, styleId, signal }) {
-  const fields = { label_map: labelMap, seed: String(seed), style, style_id: styleId };
-  const answer = await ask("/v1/paint", { ...form(fields), signal });
+// `style`: the form fields of the style (see styles.js). -> {blob, seed, model}
+export async function paint({ labelMap, seed, style, signal }) {
+  const answer = await ask("/v1/paint", { ...form({ label_map: labelMap, seed, ...style }), signal });
   return { blob: await answer.blob(), seed: Number(answer.headers.get("X-Seed")), model: answer.headers.get("X-Model") };
+}
+
+// The same label map with `count` seeds from `seed` on, in one call -> [{blob, seed}].
+export async function paintSeveral({ labelMap, seed, count, signal }) {
+  const headers = { Accept: "application/zip" };
+  const answer = await ask("/v1/paint", { ...form({ label_map: labelMap, seed, n: count }), headers, signal });
+  const files = await readZip(await answer.blob(), "image/png");
+  return files.map(({ blob }, place) => ({ blob, seed: (seed + place) % 2 ** 32 }));
 }
 
 // A portrait -> {blob, confidence}: its label map at the generator's size.
@@ -53,12 +65,17 @@ export async function segment(picture) {
   return { blob: await answer.blob(), confidence: Number(answer.headers.get("X-Confidence")) };
 }
 
-// Any label map that the server reads -> {blob, resized}: indexed PNG at the generator's size.
+// Any label map as PNG that the server reads -> {blob, fitted}: indexed PNG at the generator's size.
 export async function readLabelMap(file) {
   try {
-    return { blob: await (await ask("/v1/label-map", form({ label_map: file }))).blob(), resized: false };
+    return { blob: await (await ask("/v1/label-map", form({ label_map: file }))).blob(), fitted: false };
   } catch (error) {
     if (error.code !== "wrong_size") throw error;
   }
-  return { blob: await (await ask("/v1/label-map", form({ label_map: file, resize: "nearest" }))).blob(), resized: true };
+  return { blob: await (await ask("/v1/label-map", form({ label_map: file, resize: "crop" }))).blob(), fitted: true };
+}
+
+// A labelme annotation -> Blob of its label map at the generator's size.
+export async function readLabelme(file) {
+  return (await ask("/v1/labelme", form({ annotation: file }))).blob();
 }

@@ -1,8 +1,28 @@
 // Undo and redo as a list of differences, bounded in steps and in memory.
-import { applyValues, difference } from "./raster.js";
 
 export const MAX_STEPS = 200;
 const MAX_PIXELS = 16_000_000; // over all steps; 6 bytes each
+
+// What changed between two equally long arrays: {indices, before, after}, or null when nothing did.
+function difference(before, after) {
+  let count = 0;
+  for (let at = 0; at < before.length; at++) if (before[at] !== after[at]) count++;
+  if (count === 0) return null;
+  const change = { indices: new Uint32Array(count), before: new Uint8Array(count), after: new Uint8Array(count) };
+  for (let at = 0, slot = 0; at < before.length; at++) {
+    if (before[at] === after[at]) continue;
+    change.indices[slot] = at;
+    change.before[slot] = before[at];
+    change.after[slot] = after[at];
+    slot++;
+  }
+  return change;
+}
+
+// Writes `values` (change.before or change.after) back to their places.
+function applyValues(ids, indices, values) {
+  for (let slot = 0; slot < indices.length; slot++) ids[indices[slot]] = values[slot];
+}
 
 export class History {
   constructor() {

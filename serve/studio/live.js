@@ -1,25 +1,29 @@
 // The live result: asks for a painting a moment after the last change, keeps only the newest answer, and comes back by
 // itself when the server was busy or away.
-import { ApiError, paint } from "./api.js";
-
 export const DEBOUNCE_MS = 250;
-const RETRY_CODES = new Set(["busy", "not_ready", "offline", "timeout"]);
-const OFFLINE_RETRY_S = 3;
+const NAMES = { offline: "Offline", busy: "Server busy", timeout: "Too slow" }; // else the model isn't up
+const RETRY_S = 3;
+const LONG_MS = 1500; // from here on the page says how long it has been
 
 export class LivePainter {
-  // request() -> fields for api.paint, asked for at the last moment; show(painting, milliseconds); tell(state, text).
-  constructor(request, show, tell) {
-    Object.assign(this, { request, show, tell });
+  // ask(signal) -> painting, with what is drawn at that moment; show(painting, askedAt); tell(state, text);
+  // problem(error, seconds until the next try or null) and then `fine()` once a painting has come again.
+  constructor({ ask, show, tell, problem, fine }) {
+    Object.assign(this, { ask, show, tell, problem, fine });
     this.newest = 0;
     this.timer = 0;
     this.running = null;
+    this.due = null; // when the next try after a failure begins
+    window.addEventListener("online", () => this.due !== null && this.schedule(0));
   }
 
-  // Paints soon; whatever is on its way is dropped.
+  // Paints soon; whatever is on its way is dropped. While the server is away its next try stays where it is.
   schedule(delay = DEBOUNCE_MS) {
     this.newest++;
-    clearTimeout(this.timer);
     this.running?.abort();
+    if (this.due !== null && delay > 0) return;
+    this.due = null;
+    clearTimeout(this.timer);
     this.timer = setTimeout(() => this.go(this.newest), delay);
   }
 
@@ -27,27 +31,44 @@ export class LivePainter {
     this.running = new AbortController();
     const started = performance.now();
     this.tell("busy", "Painting …");
+    const watch = setInterval(() => this.waiting(performance.now() - started), 1000);
     try {
-      const painting = await paint({ ...(await this.request()), signal: this.running.signal });
+      const painting = await this.ask(this.running.signal);
       if (number !== this.newest) return;
-      this.show(painting, performance.now() - started);
       this.tell("ok", "Up to date");
+      this.fine();
+      this.show(painting, started);
     } catch (error) {
       if (number === this.newest && error.name !== "AbortError") this.failed(error);
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  waiting(milliseconds) {
+    if (milliseconds > LONG_MS && this.due === null) {
+      this.tell("busy", `In the queue · ${Math.round(milliseconds / 1000)} s`);
     }
   }
 
   failed(error) {
-    const code = error instanceof ApiError ? error.code : "internal";
-    if (RETRY_CODES.has(code)) {
-      const seconds = error.retryAfterSeconds || OFFLINE_RETRY_S;
-      const words = { offline: "Offline", busy: "The server is busy", not_ready: "The model is waking up", timeout: "Too slow" };
-      this.tell(code === "offline" ? "offline" : "busy", `${words[code]} – trying again in ${seconds} s`);
-      this.newest++;
-      const number = this.newest;
-      this.timer = setTimeout(() => this.go(number), seconds * 1000);
+    if (!error.passes) {
+      this.tell("error", "Not painted");
+      this.problem(error, null);
       return;
     }
-    this.tell("error", error.message);
+    this.tell(error.code === "offline" ? "offline" : "busy", NAMES[error.code] ?? "Model waking up");
+    this.due = performance.now() + (error.retryAfterSeconds || RETRY_S) * 1000;
+    this.countDown(error);
+  }
+
+  countDown(error) {
+    const left = Math.ceil((this.due - performance.now()) / 1000);
+    if (left <= 0) {
+      this.schedule(0);
+      return;
+    }
+    this.problem(error, left);
+    this.timer = setTimeout(() => this.countDown(error), 1000);
   }
 }

@@ -1,47 +1,68 @@
-// The page: reads what the server offers, wires buttons and keys to the drawing, keeps the painting up to date.
+// The page: reads what the server offers, joins the parts, and keeps the painting up to date.
 import * as api from "./api.js";
+import { Files, download } from "./files.js";
+import { Keys } from "./keys.js";
 import { LivePainter } from "./live.js";
-import { styleCards, swatches, templateCards } from "./offers.js";
-import { decodeIndexed, encodeIndexed } from "./png.js";
-import { BACKGROUND, choose, onChange, open, redo, replaceDrawing, restore, save, saved, studio, undo } from "./state.js";
+import { Look } from "./look.js";
+import { swatches, templateCards } from "./offers.js";
+import { STYLE_SIDE, shrunk } from "./pictures.js";
+import { encodeIndexed } from "./png.js";
+import { Seed } from "./seed.js";
+import { Session } from "./session.js";
+import { choose, className, onChange, open, studio } from "./state.js";
+import { announce, notice, tell, wireNotice, withdraw } from "./status.js";
+import { Styles } from "./styles.js";
 import { Surface } from "./surface.js";
+import { wireTheme } from "./theme.js";
+import { chooseClass, clear, showZoom, wireToolbox } from "./toolbox.js";
+import { COUNT, Variations } from "./variations.js";
+import { View } from "./view.js";
 
-const MAX_SEED = 2 ** 32 - 1;
 const WAKE_RETRY_MS = 1000;
+const ADVICE = {
+  offline: "The server can't be reached. Your drawing is kept; the painting goes on when the server is back.",
+  busy: "The server is busy: others are painting. Yours goes on by itself.",
+  not_ready: "The model is waking up. The painting goes on by itself.",
+  timeout: "The painting took too long. It is tried again by itself.",
+};
 const $ = (id) => document.getElementById(id);
 
-const picked = { style: null, styleId: null, painting: null }; // style: a File; painting: the last answer shown
-let live = null;
+const painted = { latest: null, drawnAt: 0 }; // the painting on show; when the drawing last changed
+const look = new Look();
+const seed = new Seed(changed);
+const styles = new Styles(changed);
+const session = new Session({ seed, styles, look });
+const files = new Files({ session, attempt, opened });
+const live = new LivePainter({ ask, show: showPainting, tell, problem: tellProblem, fine: () => withdraw("live") });
+const variations = new Variations(loadVariations, (error) => attempt(() => Promise.reject(error)));
 
-// Status line
+// Failures
 
-function tell(state, text) {
-  $("status").dataset.state = state;
-  $("status-text").textContent = text;
-  $("result-sheet").dataset.state = state;
-}
-
+// Runs what may fail, and says what then can be done.
 async function attempt(action) {
   try {
+    withdraw("file");
     await action();
   } catch (error) {
-    tell(error.code === "offline" ? "offline" : "error", error.message);
+    reportIfBug(error);
+    notice("error", "file", error.message, error.passes ? { label: "Try again", run: () => attempt(action) } : null);
   }
 }
 
+// Mistakes of ours also go where a developer looks.
+function reportIfBug(error) {
+  if (error instanceof TypeError || error instanceof ReferenceError) reportError(error);
+}
+
+// `seconds` until the live painter tries again by itself; null when it doesn't.
+function tellProblem(error, seconds) {
+  reportIfBug(error);
+  const wait = seconds === null ? "Try again" : `Try now (${seconds} s)`;
+  const action = error.code === "invalid_field" ? null : { label: wait, run: () => live.schedule(0) };
+  notice(seconds === null ? "error" : "warn", "live", ADVICE[error.code] ?? error.message, action);
+}
+
 // Painting
-
-function currentSeed() {
-  const number = Number($("seed").value.trim() || Number.NaN);
-  const valid = Number.isInteger(number) && number >= 0 && number <= MAX_SEED;
-  $("seed").setAttribute("aria-invalid", String(!valid));
-  if (!valid) throw new api.ApiError("invalid_field", `The seed is a whole number from 0 to ${MAX_SEED}.`);
-  return number;
-}
-
-function randomSeed() {
-  $("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000);
-}
 
 function palette() {
   const grey = Array.from({ length: 256 }, (_, id) => [id, id, id]);
@@ -53,186 +74,91 @@ function palette() {
 
 const encodeDrawing = () => encodeIndexed(studio.ids, studio.width, studio.height, palette());
 
-async function paintingRequest() {
-  return { labelMap: await encodeDrawing(), seed: currentSeed(), style: picked.style, styleId: picked.styleId };
+async function ask(signal) {
+  const request = { seed: styles.usesSeed ? seed.value : 0, style: styles.fields(), signal };
+  return api.paint({ ...request, labelMap: await encodeDrawing() });
 }
 
-function showPainting(painting, milliseconds) {
+async function showPainting(painting, askedAt) {
+  const milliseconds = performance.now() - askedAt;
   const image = $("result");
   const old = image.src;
   image.src = URL.createObjectURL(painting.blob);
-  image.hidden = false;
-  $("waiting").hidden = true;
+  await image.decode();
   if (old) URL.revokeObjectURL(old);
-  picked.painting = painting;
+  image.hidden = false;
+  image.alt = styles.usesSeed ? `The painting, seed ${painting.seed}` : "The painting";
+  $("waiting").hidden = true;
+  painted.latest = painting;
   $("save-painting").disabled = false;
-  $("result-caption").textContent = `seed ${painting.seed} · ${Math.round(milliseconds)} ms`;
+  const origin = styles.usesSeed ? `Seed ${painting.seed} · ` : "";
+  $("result-caption").textContent = `${origin}${Math.round(milliseconds)} ms`;
+  $("result-caption").title = `Painted by ${painting.model}`;
+  look.setPainting(image, $("surface"));
+  performance.measure("stroke-to-picture", { start: painted.drawnAt });
 }
 
-function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-// Choosing
-
-function chooseClass(id) {
-  if (id < studio.classes.classes.length) choose({ classId: id, tool: studio.tool === "pick" ? "brush" : studio.tool });
-}
-
-function chooseStyle(button, file, styleId) {
-  Object.assign(picked, { style: file, styleId });
-  for (const each of $("styles").children) each.setAttribute("aria-pressed", String(each === button));
-  for (const id of ["seed", "dice", "lock"]) $(id).disabled = file !== null || styleId !== null; // the picture decides
-  live.schedule(0);
-}
-
-function showOffers(templates, styles) {
-  $("swatches").replaceChildren(...swatches(studio.classes.classes, chooseClass));
-  const openTemplate = (address) => attempt(async () => openLabelMap(await api.readBlob(address)));
-  $("templates").append(...templateCards(templates, openTemplate));
-  $("open-style").before(...styleCards(styles));
-  for (const button of $("styles").querySelectorAll("[data-style]")) {
-    button.addEventListener("click", () => chooseStyle(button, null, button.dataset.style || null));
+// Seeds are painted in one call; a style from a picture is mixed with other pictures.
+async function loadVariations(signal) {
+  const labelMap = await encodeDrawing();
+  if (styles.usesSeed) {
+    const first = crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
+    const found = await api.paintSeveral({ labelMap, seed: first, count: COUNT, signal });
+    return found.map(({ blob, seed: number }) => ({ blob, label: `Seed ${number}`, choose: () => takeSeed(number) }));
   }
+  const others = [...styles.offers.keys()].filter((key) => key !== styles.first);
+  if (others.length === 0) throw new Error("Variations mix your style with other pictures. Add another picture to the styles.");
+  const some = others.sort(() => Math.random() - 0.5).slice(0, COUNT);
+  const pictures = some.map((key) => api.paint({ labelMap, seed: 0, style: styles.fields(key, 0.5), signal }));
+  return (await Promise.all(pictures)).map(({ blob }, place) => ({
+    blob,
+    label: `With ${styles.offers.get(some[place]).name}`,
+    choose: () => styles.blendWith(some[place], 0.5),
+  }));
 }
 
-// Opening files
-
-async function openLabelMap(blob) {
-  const { ids, width, height } = await decodeIndexed(blob);
-  if (width !== studio.width || height !== studio.height) throw new Error("The label map has another size than the model.");
-  replaceDrawing(ids);
-}
-
-async function openPhoto(file) {
-  tell("busy", "Reading your portrait …");
-  const { blob, confidence } = await api.segment(file);
-  await openLabelMap(blob);
-  $("map-caption").textContent = `from your portrait · ${Math.round(confidence * 100)} % sure`;
-}
-
-async function openMapFile(file) {
-  const { blob, resized } = await api.readLabelMap(file);
-  await openLabelMap(blob);
-  if (resized) $("map-caption").textContent = `resized to ${studio.width} × ${studio.height}`;
-}
-
-function openStyle(file) {
-  const face = $("open-style").querySelector(".face");
-  const image = document.createElement("img");
-  image.alt = "";
-  image.src = URL.createObjectURL(file);
-  face.replaceChildren(image);
-  chooseStyle($("open-style"), file, null);
-}
-
-function onFile(inputId, buttonId, action) {
-  $(buttonId).addEventListener("click", () => $(inputId).click());
-  $(inputId).addEventListener("change", () => {
-    const [file] = $(inputId).files;
-    $(inputId).value = ""; // the same file may be chosen again
-    if (file) attempt(() => action(file));
-  });
+function takeSeed(number) {
+  seed.value = number;
+  changed(0);
 }
 
 // Following changes
 
-function showTools() {
-  for (const button of $("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === studio.tool));
-  for (const button of $("swatches").children) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.classId) === studio.classId));
-  }
-  $("mirror").setAttribute("aria-pressed", String(studio.mirror));
-  $("brush").value = studio.brush;
-  $("brush-size").value = `${studio.brush} px`;
+// Seed or style.
+function changed(delay) {
+  seed.enable(styles.usesSeed);
+  variations.close();
+  session.keep();
+  live.schedule(delay);
 }
 
-function showHistory() {
-  $("undo").disabled = !studio.history.canUndo;
-  $("redo").disabled = !studio.history.canRedo;
-}
-
-function changed(kind) {
-  if (kind === "tools") showTools();
+// The drawing or the tools.
+function followDrawing(kind) {
   if (kind !== "drawing") return;
-  showHistory();
-  $("map-caption").textContent = `${studio.width} × ${studio.height}`;
-  save();
-  if ($("lock").getAttribute("aria-pressed") === "false") randomSeed();
+  painted.drawnAt = performance.now();
+  showCaption("");
+  variations.close();
+  if (!seed.locked) seed.roll();
+  session.keep();
   live.schedule();
 }
 
-// Buttons and keys
-
-function clear() {
-  replaceDrawing(new Uint8Array(studio.ids.length).fill(BACKGROUND));
+async function opened(text, portrait) {
+  showCaption(text);
+  announce(text);
+  if (portrait !== session.portrait) {
+    await session.setPortrait(portrait);
+    if (portrait !== null && !$("style-shelf").hidden) styles.pick(styles.add(await shrunk(portrait, STYLE_SIDE), "My portrait"));
+  }
+  changed(0);
 }
 
-function anotherSeed() {
-  if ($("dice").disabled) return;
-  randomSeed();
-  live.schedule(0);
+function showCaption(text) {
+  $("map-caption").textContent = text || `${studio.width} × ${studio.height}`;
 }
 
-function toggleLock() {
-  const locked = $("lock").getAttribute("aria-pressed") === "false";
-  $("lock").setAttribute("aria-pressed", String(locked));
-  $("lock").querySelector("use").setAttribute("href", locked ? "#i-lock" : "#i-unlock");
-}
-
-function toggleTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-  document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
-}
-
-const KEYS = {
-  b: () => choose({ tool: "brush" }),
-  l: () => choose({ tool: "line" }),
-  f: () => choose({ tool: "fill" }),
-  i: () => choose({ tool: "pick" }),
-  m: () => choose({ mirror: !studio.mirror }),
-  r: anotherSeed,
-  "[": () => choose({ brush: studio.brush - Math.max(1, Math.round(studio.brush / 8)) }),
-  "]": () => choose({ brush: studio.brush + Math.max(1, Math.round(studio.brush / 8)) }),
-  "?": () => $("shortcuts").showModal(),
-};
-
-function key(event) {
-  if (event.target.matches("#seed") || $("shortcuts").open || event.altKey) return;
-  const name = event.key.toLowerCase();
-  if (event.ctrlKey || event.metaKey) {
-    if (name === "z") (event.shiftKey ? redo : undo)();
-    else if (name === "y") redo();
-    else return;
-  } else if (name >= "1" && name <= "9") chooseClass(Number(name) - 1);
-  else if (name in KEYS) KEYS[name]();
-  else return;
-  event.preventDefault();
-}
-
-function wire() {
-  for (const button of $("tools").children) button.addEventListener("click", () => choose({ tool: button.dataset.tool }));
-  const clicks = { undo, redo, clear, blank: clear, dice: anotherSeed, lock: toggleLock, theme: toggleTheme };
-  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
-  $("mirror").addEventListener("click", KEYS.m);
-  $("help").addEventListener("click", KEYS["?"]);
-  $("close-shortcuts").addEventListener("click", () => $("shortcuts").close());
-  $("brush").addEventListener("input", () => choose({ brush: Number($("brush").value) }));
-  $("seed").addEventListener("input", () => live.schedule());
-  $("save-map").addEventListener("click", () => attempt(async () => download(await encodeDrawing(), "label-map.png")));
-  $("save-painting").addEventListener("click", () => {
-    download(picked.painting.blob, `painting-seed-${picked.painting.seed}.png`);
-  });
-  onFile("photo-file", "open-photo", openPhoto);
-  onFile("map-file", "open-map", openMapFile);
-  onFile("style-file", "open-style", openStyle);
-  document.addEventListener("keydown", key);
-  onChange(changed);
+function showSpot(pixel) {
+  $("spot").textContent = pixel === null ? "" : className(studio.ids[pixel.y * studio.width + pixel.x]);
 }
 
 // Beginning
@@ -241,41 +167,86 @@ function wire() {
 async function readServer() {
   for (;;) {
     try {
-      return await Promise.all([api.readModels(), api.readClasses(), api.readTemplates(), api.readStyles()]);
+      const facts = await Promise.all([api.readModels(), api.readClasses(), api.readTemplates(), api.readStyles()]);
+      withdraw("start");
+      return facts;
     } catch (error) {
-      if (!["not_ready", "busy", "offline", "timeout"].includes(error.code)) throw error;
-      tell("busy", error.code === "offline" ? "Waiting for the server …" : "The model is waking up …");
+      if (!error.passes) throw error;
+      tell(error.code === "offline" ? "offline" : "busy", error.code === "offline" ? "Offline" : "Model waking up");
+      const words = error.code === "offline" ? "The server can't be reached. Is it running? The page goes on as soon as it answers." : ADVICE.not_ready;
+      notice("warn", "start", words);
       await new Promise((resolve) => setTimeout(resolve, WAKE_RETRY_MS));
     }
   }
 }
 
-async function start() {
-  const [models, classes, templates, styles] = await readServer();
+function showModel(models, classes) {
   const [model] = models;
   const [height, width] = model.parameters.image_size;
-  $("model").textContent = `${model.name} ${model.versions[0]}`;
-  $("model").title = `checkpoint ${model.parameters.checkpoint_hash}, classes ${classes.hash}, ${width} × ${height}`;
-  $("open-photo").hidden = models.length < 2; // no segmenter
-  $("style-shelf").hidden = !model.parameters.has_style;
-  live = new LivePainter(paintingRequest, showPainting, tell);
-  wire();
-  new Surface($("surface"), $("ring"));
+  $("model").textContent = `${model.name} ${model.versions[0]} · ${width} × ${height}`;
+  $("model").title = `Checkpoint ${model.parameters.checkpoint_hash}, classes ${classes.hash}`;
+  files.hasSegmenter = models.length > 1;
+  $("open-photo").hidden = !files.hasSegmenter;
+  $("result-sheet").style.aspectRatio = `${width} / ${height}`;
+  $("desk").style.setProperty("--aspect", String(width / height));
+  $("desk").dataset.style = String(model.parameters.has_style);
+  for (const id of ["style-shelf", "seed-field", "vary"]) $(id).hidden = !model.parameters.has_style;
   open(width, height, classes);
-  showOffers(templates, styles);
-  showTools();
-  randomSeed();
+}
+
+function wire() {
+  const view = new View($("sheet"), $("stage"), showZoom);
+  const penSeen = () => ($("pressure-field").hidden = false);
+  new Surface({ sheet: $("sheet"), canvas: $("surface"), ring: $("ring") }, view, { told: showSpot, announce, penSeen });
+  wireToolbox(view);
+  new Keys({ view, look, seed, variations });
+  files.wire();
+  files.button("open-style", "style-file", async (file) => styles.pick(styles.add(await shrunk(file, STYLE_SIDE))));
+  $("blank").addEventListener("click", () => attempt(openBlank));
+  $("save-map").addEventListener("click", () => attempt(async () => download(await encodeDrawing(), "label-map.png")));
+  $("save-project").addEventListener("click", () => attempt(async () => download(await session.toFile(palette()), "portrait.json")));
+  $("save-painting").addEventListener("click", () => {
+    download(painted.latest.blob, styles.usesSeed ? `painting-seed-${painted.latest.seed}.png` : "painting.png");
+  });
+  $("enlarge").addEventListener("click", () => enlarge(!("large" in $("desk").dataset)));
+  $("views").addEventListener("click", () => enlarge(look.view !== "plain"));
+  $("vary").addEventListener("click", () => enlarge(true));
+  onChange(followDrawing);
+}
+
+// On a phone the painting is small beside the classes, or as wide as the page.
+function enlarge(large) {
+  $("desk").toggleAttribute("data-large", large);
+  $("enlarge").setAttribute("aria-pressed", String(large));
+}
+
+async function openBlank() {
+  clear();
+  await opened("", null);
+}
+
+async function start() {
+  const [models, classes, templates, gallery] = await readServer();
+  wire();
+  showModel(models, classes);
+  $("swatches").replaceChildren(...swatches(studio.classes.classes, chooseClass));
+  $("templates").append(...templateCards(templates, (template) => attempt(() => files.openTemplate(template))));
+  styles.offerGallery(gallery);
   await begin(templates);
 }
 
-// The drawing of the last visit, or else the first template.
+// The last visit's work, or else the first template.
 async function begin(templates) {
-  const ids = saved();
-  if (ids !== null) restore(ids);
-  else if (templates.length > 0) restore((await decodeIndexed(await api.readBlob(templates[0].label_map))).ids);
-  showHistory();
-  $("map-caption").textContent = `${studio.width} × ${studio.height}`;
-  live.schedule(0);
+  const kept = await session.kept();
+  if (kept !== null) await attempt(() => session.apply(kept, false));
+  else if (templates.length > 0) await attempt(() => files.openTemplate(templates[0]));
+  studio.history.forget(); // nothing before this can be undone
+  choose({});
+  showCaption("");
+  painted.drawnAt = performance.now();
+  changed(0);
 }
 
+wireTheme();
+wireNotice();
 attempt(start);

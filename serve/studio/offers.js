@@ -14,16 +14,21 @@ export function swatches(classes, choose) {
     button.dataset.classId = id;
     const chip = element("span", "chip");
     chip.style.background = colour;
-    button.append(chip, element("span", "", name));
-    if (id < 9) button.append(element("kbd", "", String(id + 1)));
+    button.append(chip, element("span", "name", name));
+    if (id < 9) {
+      button.append(element("kbd", "", String(id + 1)));
+      button.lastChild.ariaHidden = "true";
+      button.setAttribute("aria-keyshortcuts", String(id + 1));
+    }
     button.addEventListener("click", () => choose(id));
     return button;
   });
 }
 
-function card(name, picture, pixelated) {
+// A picture with its name below; `address` is any that an <img> takes.
+export function card(name, address, pixelated = false) {
   const image = element("img", pixelated ? "pixelated" : "");
-  image.src = picture;
+  image.src = address;
   image.alt = "";
   const button = element("button", "card");
   button.append(element("span", "face", image), name);
@@ -31,17 +36,9 @@ function card(name, picture, pixelated) {
 }
 
 export function templateCards(templates, openTemplate) {
-  return templates.map(({ name, label_map: address }) => {
-    const button = card(name, address, true);
-    button.addEventListener("click", () => openTemplate(address));
-    return button;
-  });
-}
-
-export function styleCards(styles) {
-  return styles.map(({ id, name, picture }) => {
-    const button = card(name, picture, false);
-    button.dataset.style = id;
+  return templates.map((template) => {
+    const button = card(template.name, template.label_map, true);
+    button.addEventListener("click", () => openTemplate(template));
     return button;
   });
 }

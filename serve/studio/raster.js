@@ -35,47 +35,37 @@ export function drawSegment(ids, width, height, x0, y0, x1, y1, diameter, id) {
   }
 }
 
-// Replaces the 4-connected area of equal ids around (x, y), row spans at a time.
-export function floodFill(ids, width, height, x, y, id) {
-  const from = ids[y * width + x];
-  if (from === id) return;
-  const stack = [[x, y]];
-  while (stack.length > 0) {
-    const [seedX, row] = stack.pop();
-    const offset = row * width;
-    if (ids[offset + seedX] !== from) continue;
-    let left = seedX;
-    let right = seedX;
-    while (left > 0 && ids[offset + left - 1] === from) left--;
-    while (right < width - 1 && ids[offset + right + 1] === from) right++;
-    ids.fill(id, offset + left, offset + right + 1);
-    for (const next of [row - 1, row + 1]) {
-      if (next < 0 || next >= height) continue;
-      for (let at = left; at <= right; at++) {
-        const starts = ids[next * width + at] === from && (at === left || ids[next * width + at - 1] !== from);
-        if (starts) stack.push([at, next]);
-      }
+// The box with the corners (x0, y0) and (x1, y1), ends included, whole or as the ellipse that touches its four sides:
+// every pixel whose centre lies inside.
+export function drawBox(ids, width, height, x0, y0, x1, y1, round, id) {
+  const [left, right] = x0 < x1 ? [x0, x1] : [x1, x0];
+  const [top, bottom] = y0 < y1 ? [y0, y1] : [y1, y0];
+  const across2 = (right - left + 1) ** 2;
+  const down2 = (bottom - top + 1) ** 2;
+  for (let y = Math.max(0, top); y <= Math.min(height - 1, bottom); y++) {
+    for (let x = Math.max(0, left); x <= Math.min(width - 1, right); x++) {
+      const inside = (2 * x - left - right) ** 2 * down2 + (2 * y - top - bottom) ** 2 * across2 <= across2 * down2;
+      if (inside || !round) ids[y * width + x] = id;
     }
   }
 }
 
-// What changed between two equally long arrays: {indices, before, after}, or null when nothing did.
-export function difference(before, after) {
-  let count = 0;
-  for (let at = 0; at < before.length; at++) if (before[at] !== after[at]) count++;
-  if (count === 0) return null;
-  const change = { indices: new Uint32Array(count), before: new Uint8Array(count), after: new Uint8Array(count) };
-  for (let at = 0, slot = 0; at < before.length; at++) {
-    if (before[at] === after[at]) continue;
-    change.indices[slot] = at;
-    change.before[slot] = before[at];
-    change.after[slot] = after[at];
-    slot++;
-  }
-  return change;
+// The end of a line or box while Shift is held: lines lie at multiples of 45 degrees, boxes are square.
+export function constrained(start, end, isLine) {
+  const dx = end.x - start.x;
+  const dy = end.y - start.y;
+  if (isLine && Math.abs(dx) > 2 * Math.abs(dy)) return { x: end.x, y: start.y };
+  if (isLine && Math.abs(dy) > 2 * Math.abs(dx)) return { x: start.x, y: end.y };
+  const side = Math.max(Math.abs(dx), Math.abs(dy));
+  return { x: start.x + (dx < 0 ? -side : side), y: start.y + (dy < 0 ? -side : side) };
 }
 
-// Writes `values` (change.before or change.after) back to their places.
-export function applyValues(ids, indices, values) {
-  for (let slot = 0; slot < indices.length; slot++) ids[indices[slot]] = values[slot];
+// `ids` at another size, the nearest pixel each.
+export function resized(ids, width, height, newWidth, newHeight) {
+  const answer = new Uint8Array(newWidth * newHeight);
+  for (let y = 0; y < newHeight; y++) {
+    const row = Math.floor(((y + 0.5) * height) / newHeight) * width;
+    for (let x = 0; x < newWidth; x++) answer[y * newWidth + x] = ids[row + Math.floor(((x + 0.5) * width) / newWidth)];
+  }
+  return answer;
 }

@@ -1,10 +1,20 @@
 // What is being drawn, and with what. The Uint8Array `ids` is the truth; everything on screen follows from it.
+import { gapFill } from "./fill.js";
 import { History } from "./history.js";
-import { drawSegment, floodFill } from "./raster.js";
+import { drawBox, drawSegment } from "./raster.js";
 
 export const BACKGROUND = 0;
 export const MAX_BRUSH = 96;
-const SAVED = "studio.drawing.v1";
+export const MAX_GAP = 16;
+export const TOOLS = {
+  brush: "Brush",
+  line: "Line",
+  rectangle: "Rectangle",
+  ellipse: "Ellipse",
+  fill: "Fill",
+  pick: "Eyedropper",
+  hand: "Move the view",
+};
 
 export const studio = {
   width: 0,
@@ -12,10 +22,13 @@ export const studio = {
   ids: new Uint8Array(0),
   classes: { name: "", hash: "", classes: [] },
   history: new History(),
-  tool: "brush", // brush | line | fill | pick
+  tool: "brush", // a key of TOOLS
+  lastTool: "brush", // what the eyedropper gives back
   classId: 0,
   brush: 14, // diameter in pixels of the label map
+  gap: 4, // openings up to this wide, in pixels, hold a fill
   mirror: false,
+  pressure: true, // a pen's pressure changes the brush
 };
 
 const listeners = new Set();
@@ -33,13 +46,20 @@ export function open(width, height, classes) {
   Object.assign(studio, { width, height, classes, ids: new Uint8Array(width * height) });
   studio.history.forget();
   studio.classId = Math.min(classes.classes.length - 1, 5);
+  studio.brush = Math.max(3, Math.round(Math.max(width, height) / 14));
+  studio.gap = Math.min(MAX_GAP, Math.max(1, Math.round(Math.max(width, height) / 64)));
   tell("tools");
 }
 
 export function choose(values) {
+  if (values.tool !== undefined && studio.tool !== "pick") studio.lastTool = studio.tool;
   Object.assign(studio, values);
   studio.brush = Math.max(1, Math.min(MAX_BRUSH, studio.brush));
   tell("tools");
+}
+
+export function className(id) {
+  return studio.classes.classes[id].name;
 }
 
 // Replaces the whole drawing, as one step that can be undone.
@@ -62,54 +82,31 @@ export function redo() {
   if (studio.history.redo(studio.ids)) tell("drawing");
 }
 
-// One piece of a stroke, mirrored when the mirror is on. Not a step yet: see finishStep.
-export function stroke(x0, y0, x1, y1, id) {
-  const { ids, width, height, brush } = studio;
-  drawSegment(ids, width, height, x0, y0, x1, y1, brush, id);
-  if (studio.mirror) drawSegment(ids, width, height, width - 1 - x0, y0, width - 1 - x1, y1, brush, id);
+// Calls `draw(flip)` once, or with the mirror on twice; `flip` turns an x into its mirror image the second time.
+function twice(draw) {
+  draw((x) => x);
+  if (studio.mirror) draw((x) => studio.width - 1 - x);
   tell("pixels");
 }
 
-export function fill(x, y, id) {
+// One piece of a stroke. Not a step yet: see finishStep. The same holds for the next two.
+export function stroke(from, to, id, diameter = studio.brush) {
   const { ids, width, height } = studio;
-  floodFill(ids, width, height, x, y, id);
-  if (studio.mirror) floodFill(ids, width, height, width - 1 - x, y, id);
-  tell("pixels");
+  twice((flip) => drawSegment(ids, width, height, flip(from.x), from.y, flip(to.x), to.y, diameter, id));
 }
 
+export function box(from, to, id, round) {
+  const { ids, width, height } = studio;
+  twice((flip) => drawBox(ids, width, height, flip(from.x), from.y, flip(to.x), to.y, round, id));
+}
+
+export function fill({ x, y }, id) {
+  const { ids, width, height, gap } = studio;
+  twice((flip) => gapFill(ids, width, height, flip(x), y, id, gap));
+}
+
+// Puts ids back without a step of their own.
 export function restore(ids) {
   studio.ids.set(ids);
   tell("pixels");
-}
-
-// The drawing survives a reload of the page. A full or forbidden store is no reason to stop drawing.
-export function save() {
-  const { width, height, ids, classes } = studio;
-  const runs = [];
-  for (let at = 0; at < ids.length; ) {
-    let end = at + 1;
-    while (end < ids.length && ids[end] === ids[at]) end++;
-    runs.push(ids[at], end - at);
-    at = end;
-  }
-  try {
-    localStorage.setItem(SAVED, JSON.stringify({ width, height, hash: classes.hash, runs }));
-  } catch {
-    // not saved
-  }
-}
-
-// The saved drawing, or null when there is none for this size and class table.
-export function saved() {
-  try {
-    const { width, height, hash, runs } = JSON.parse(localStorage.getItem(SAVED));
-    if (width !== studio.width || height !== studio.height || hash !== studio.classes.hash) return null;
-    const ids = new Uint8Array(width * height);
-    for (let slot = 0, at = 0; slot < runs.length; at += runs[slot + 1], slot += 2) {
-      ids.fill(runs[slot], at, at + runs[slot + 1]);
-    }
-    return ids.every((id) => id < studio.classes.classes.length) ? ids : null;
-  } catch {
-    return null;
-  }
 }

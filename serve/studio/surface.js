@@ -1,38 +1,36 @@
-// The drawing surface: shows the ids in the class colours, turns pointer and keyboard into strokes.
-import { BACKGROUND, choose, fill, finishStep, onChange, restore, stroke, studio } from "./state.js";
-
-const ERASER_BUTTONS = 2 | 32; // right mouse button, eraser end of a pen
+// The drawing surface: shows the ids in the class colours, and the brush's outline under the pointer or keyboard cursor.
+import { Pointers } from "./pointers.js";
+import { className, onChange, studio } from "./state.js";
+import { Strokes } from "./strokes.js";
 
 export class Surface {
-  constructor(canvas, ring) {
-    this.canvas = canvas;
-    this.ring = ring; // an element that shows the brush's outline
+  // `told(pixel or null)`: what lies under the cursor, for the eye; `announce(text)`: the same for the ear.
+  constructor({ sheet, canvas, ring }, view, { told, announce, penSeen }) {
+    Object.assign(this, { sheet, canvas, ring, view, told, announce });
     this.context = canvas.getContext("2d");
-    this.gesture = null; // {before, start, last, id} while a button is down
+    this.strokes = new Strokes();
     this.cursor = { x: 0, y: 0 };
     this.frame = 0;
     onChange((kind) => (kind === "tools" ? this.toolsChanged() : this.draw()));
-    canvas.addEventListener("pointerdown", (event) => this.down(event));
-    canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", () => this.up());
-    canvas.addEventListener("pointercancel", () => this.up());
-    canvas.addEventListener("pointerleave", () => this.showRing(false));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    const pixelAt = (event) => this.pixelAt(event);
+    const hover = (pixel, event) => this.hover(pixel, event);
+    new Pointers(sheet, { view, strokes: this.strokes, pixelAt, hover, penSeen });
+    sheet.addEventListener("pointerdown", () => canvas.focus({ preventScroll: true }));
     canvas.addEventListener("keydown", (event) => this.key(event));
-    canvas.addEventListener("blur", () => this.showRing(false));
+    canvas.addEventListener("blur", () => this.leave());
     new ResizeObserver(() => this.placeRing()).observe(canvas);
   }
 
   toolsChanged() {
-    if (this.canvas.width !== studio.width || this.canvas.height !== studio.height) {
-      this.canvas.width = studio.width;
-      this.canvas.height = studio.height;
-      this.canvas.style.aspectRatio = `${studio.width} / ${studio.height}`;
-      this.image = this.context.createImageData(studio.width, studio.height);
+    const { width, height } = studio;
+    if (this.image?.width !== width || this.image.height !== height) {
+      Object.assign(this.canvas, { width, height });
+      this.canvas.style.aspectRatio = `${width} / ${height}`;
+      this.image = this.context.createImageData(width, height);
       this.pixels = new Uint32Array(this.image.data.buffer);
-      this.cursor = { x: studio.width >> 1, y: studio.height >> 1 };
+      this.cursor = { x: width >> 1, y: height >> 1 };
     }
-    this.canvas.dataset.tool = studio.tool;
+    this.sheet.dataset.tool = studio.tool;
     this.placeRing();
     this.draw();
   }
@@ -52,96 +50,71 @@ export class Surface {
   }
 
   // Pointer position -> pixel of the label map, also when it lies outside of the canvas.
-  pixelAt(event) {
+  pixelAt({ clientX, clientY }) {
     const box = this.canvas.getBoundingClientRect();
     return {
-      x: Math.floor(((event.clientX - box.left) / box.width) * studio.width),
-      y: Math.floor(((event.clientY - box.top) / box.height) * studio.height),
+      x: Math.floor(((clientX - box.left) / box.width) * studio.width),
+      y: Math.floor(((clientY - box.top) / box.height) * studio.height),
     };
   }
 
-  down(event) {
-    if (!event.isPrimary || this.gesture !== null) return;
-    this.canvas.focus({ preventScroll: true });
-    this.canvas.setPointerCapture(event.pointerId);
-    this.begin(this.pixelAt(event), (event.buttons & ERASER_BUTTONS) !== 0);
-  }
-
-  move(event) {
-    this.cursor = this.pixelAt(event);
+  hover(pixel, event) {
+    const inside = pixel !== null && pixel.x >= 0 && pixel.y >= 0 && pixel.x < studio.width && pixel.y < studio.height;
+    this.told(inside ? pixel : null);
+    if (pixel !== null) this.cursor = pixel;
     this.placeRing();
-    this.showRing(event.pointerType !== "touch");
-    if (!event.isPrimary || this.gesture === null) return;
-    const events = event.getCoalescedEvents?.() ?? [];
-    for (const each of events.length > 0 ? events : [event]) this.extend(this.pixelAt(each));
+    this.ring.hidden = pixel === null || event.pointerType === "touch";
   }
 
-  begin({ x, y }, erases) {
-    const id = erases ? BACKGROUND : studio.classId;
-    const inside = x >= 0 && y >= 0 && x < studio.width && y < studio.height;
-    if (studio.tool === "pick") {
-      if (inside) choose({ classId: studio.ids[y * studio.width + x], tool: "brush" });
-      return;
-    }
-    const before = studio.ids.slice();
-    if (studio.tool === "fill") {
-      if (inside) fill(x, y, id);
-      finishStep(before);
-      return;
-    }
-    this.gesture = { before, start: { x, y }, last: { x, y }, id };
-    stroke(x, y, x, y, id);
+  // The keyboard's hand leaves the paper.
+  leave() {
+    this.strokes.end();
+    this.ring.hidden = true;
   }
 
-  extend({ x, y }) {
-    const { before, start, last, id } = this.gesture;
-    if (x === last.x && y === last.y) return;
-    if (studio.tool === "line") {
-      restore(before);
-      stroke(start.x, start.y, x, y, id);
-    } else {
-      stroke(last.x, last.y, x, y, id);
-    }
-    this.gesture.last = { x, y };
-  }
-
-  up() {
-    if (this.gesture === null) return;
-    const { before } = this.gesture;
-    this.gesture = null;
-    finishStep(before);
-  }
-
-  // Arrow keys move the cursor (with Shift by ten), Space or Enter puts the pen down and up again; fill and pick act at once.
+  // Arrow keys move the cursor (with Shift by ten), Space or Enter puts the brush down and lifts it, Escape takes the
+  // stroke back; fill and eyedropper act at once.
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = event.shiftKey ? 10 : 1;
     const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-    if (event.key in moves) {
-      const [dx, dy] = moves[event.key];
-      this.cursor.x = Math.max(0, Math.min(studio.width - 1, this.cursor.x + dx));
-      this.cursor.y = Math.max(0, Math.min(studio.height - 1, this.cursor.y + dy));
-      if (this.gesture !== null) this.extend(this.cursor);
-    } else if (event.key === " " || event.key === "Enter") {
-      if (this.gesture === null) this.begin({ ...this.cursor }, false);
-      else this.up();
-    } else {
-      return;
-    }
+    if (event.key in moves) this.moveBy(...moves[event.key]);
+    else if (event.key === " " || event.key === "Enter") this.press();
+    else if (event.key === "Escape" && this.strokes.isDown) this.strokes.cancel();
+    else return;
     event.preventDefault();
     this.placeRing();
-    this.showRing(true);
+    this.ring.hidden = false;
+  }
+
+  moveBy(dx, dy) {
+    const within = (at, size) => Math.max(0, Math.min(size - 1, at));
+    this.cursor = { x: within(this.cursor.x + dx, studio.width), y: within(this.cursor.y + dy, studio.height) };
+    if (this.strokes.isDown) this.strokes.extend(this.cursor);
+    this.view.reveal((this.cursor.x + 0.5) / studio.width, (this.cursor.y + 0.5) / studio.height);
+    this.told(this.cursor);
+    this.announce(`${this.cursor.x}, ${this.cursor.y}: ${className(studio.ids[this.cursor.y * studio.width + this.cursor.x])}`);
+  }
+
+  press() {
+    if (this.strokes.isDown) {
+      this.strokes.end();
+      this.announce("Lifted");
+      return;
+    }
+    this.strokes.begin(this.cursor);
+    this.announce(this.strokes.isDown ? `${className(studio.classId)} down` : className(studio.classId));
   }
 
   placeRing() {
-    const scale = this.canvas.clientWidth / studio.width || 0;
-    const pixels = studio.tool === "fill" || studio.tool === "pick" ? 1 : studio.brush;
-    const size = Math.max(5, pixels * scale);
+    const box = this.canvas.getBoundingClientRect();
+    const frame = this.sheet.getBoundingClientRect();
+    const scale = box.width / studio.width || 0;
+    const hasDisc = studio.tool === "brush" || studio.tool === "line";
+    const size = Math.max(5, (hasDisc ? studio.brush : 1) * scale);
+    const x = box.left - frame.left + (this.cursor.x + 0.5) * scale - size / 2;
+    const y = box.top - frame.top + (this.cursor.y + 0.5) * scale - size / 2;
     this.ring.style.width = this.ring.style.height = `${size}px`;
-    const [x, y] = [(this.cursor.x + 0.5) * scale - size / 2, (this.cursor.y + 0.5) * scale - size / 2];
     this.ring.style.transform = `translate(${x}px, ${y}px)`;
-  }
-
-  showRing(shown) {
-    this.ring.hidden = !shown;
   }
 }

@@ -1,0 +1,27 @@
+// Photographs before they travel: large ones are made smaller here, so that live painting stays quick and no upload
+// meets the server's limit. Small ones, and what this browser can't read, go as they are: the server says what is wrong.
+
+const SMALL_BYTES = 1_000_000;
+const QUALITY = 0.92;
+export const PORTRAIT_SIDE = 2048;
+export const STYLE_SIDE = 768;
+
+export async function shrunk(file, maxSide) {
+  let image;
+  try {
+    image = await createImageBitmap(file);
+  } catch {
+    return file;
+  }
+  const scale = maxSide / Math.max(image.width, image.height);
+  if (scale >= 1 && file.size <= SMALL_BYTES) return file;
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(image.width * Math.min(1, scale)));
+  canvas.height = Math.max(1, Math.round(image.height * Math.min(1, scale)));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // what the server puts behind transparent pictures
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+}
