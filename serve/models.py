@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from gaugan import checkpoint
 from gaugan.errors import UserError
 
 REGISTRY = "models:/"
@@ -24,6 +23,8 @@ class ModelSource:
 
     def checkpoint_uri(self) -> str:
         """A checkpoint folder that this process can read (downloaded from the tracking server when it must be)."""
+        from gaugan import checkpoint  # imports torch, which the ingress does without
+
         if not self.uri.startswith(ONLY_MLFLOW_READS):
             return checkpoint.find(self.uri)
         from mlflow.artifacts import download_artifacts
@@ -40,6 +41,8 @@ def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None =
 
     A registered model is written models:/NAME@ALIAS or models:/NAME/VERSION.
     """
+    from gaugan import checkpoint
+
     try:
         if model_uri.startswith(REGISTRY):
             return _from_registry(model_uri, tracking)
