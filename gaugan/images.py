@@ -170,11 +170,12 @@ def _encode(image: np.ndarray, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]; 0 -> -1, 255 -> 1."""
+def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1] on the device; 0 -> -1, 255 -> 1."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3).float() / 127.5 - 1.0
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return pixels.movedim(-1, -3).float() / 127.5 - 1.0
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

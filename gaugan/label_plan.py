@@ -24,7 +24,7 @@ from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.pairs import split_by_source
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROWS_PER_SHARD = 256
 INPUTS = pa.schema([("id", pa.string()), ("size", pa.int64()), ("split", pa.string())])
 
@@ -47,6 +47,9 @@ class LabelPlan:
     max_pixels: int
     min_side: int
     min_confidence: float
+    """Label maps below it are to be reviewed."""
+    reject_confidence: float = 0.0
+    """Label maps below it are no training pairs."""
     held_out: float
     seed: int
     device: str
@@ -61,6 +64,8 @@ class LabelPlan:
     num_inputs: int
     inputs_sha256: str
     batch_size: int
+    inference_batch: int = 1
+    """Pictures per pass of the U-Net, the last pass filled up: answers repeat bit by bit only for one number."""
     threads: int
     """Of each U-Net: answers repeat bit by bit only for one number of threads."""
     rows_per_shard: int = ROWS_PER_SHARD
@@ -70,8 +75,14 @@ class LabelPlan:
         return max(1, -(-self.num_inputs // self.rows_per_shard))
 
 
-ADOPTED = ("batch_size", "threads", "rows_per_shard", "model")
+ADOPTED = ("batch_size", "inference_batch", "threads", "rows_per_shard", "model")
 """A rerun takes these from plan.json whatever its flags say: they change no answer, or must not change."""
+MEANT = {
+    "model_hash": "the model that it was begun with (its folder is in plan.json)",
+    "classes_hash": "a model of the same class table",
+    "device": "a machine of the same kind of device, as answers of CPUs and GPUs differ in the last bits (--use-gpu)",
+}
+"""What the user has to give again, where the field's name does not say it."""
 LISTING = ("num_inputs", "inputs_sha256")
 
 
@@ -135,7 +146,7 @@ def settle(output: str, plan: LabelPlan, items: list[Item]) -> tuple[LabelPlan, 
     there = read_plan(output)
     _refuse_other_run(output, there, plan)
     notes = [] if plan.inputs_sha256 == there.inputs_sha256 else [_what_changed(read_inputs(output), items)]
-    for name in ("batch_size", "threads"):
+    for name in ("batch_size", "inference_batch", "threads"):
         if getattr(there, name) != getattr(plan, name):
             notes.append(f"keeps {name} {getattr(there, name)} of the run that is continued (so that results repeat)")
     return there, read_inputs(output), notes
@@ -145,8 +156,10 @@ def read_plan(output: str) -> LabelPlan:
     """OUTPUT/plan.json."""
     uri = storage.join(output, "plan.json")
     data = storage.read_json(uri)
-    if data.get("format_version", 0) > FORMAT_VERSION:
-        raise UserError(f"{uri}: written by a newer version; update this suite, or use another --output")
+    version = data.get("format_version", 0)
+    if version != FORMAT_VERSION:
+        age, advice = ("a newer", "update this suite") if version > FORMAT_VERSION else ("an older", "finish it there")
+        raise UserError(f"{uri}: the run was begun by {age} version of this suite; {advice}, or use another --output")
     return from_plain(LabelPlan, data, source=uri)
 
 
@@ -155,9 +168,10 @@ def _refuse_other_run(output: str, there: LabelPlan, now: LabelPlan) -> None:
     different = [name for name in names if getattr(there, name) != getattr(now, name)]
     if different:
         values = [f"{name}: {getattr(there, name)} there, {getattr(now, name)} now" for name in different]
+        same = "; ".join(MEANT[name] for name in different if name in MEANT) or "the same settings"
         raise UserError(
             f"--output {output} holds a labelling run with other settings ({'; '.join(values)}). "
-            "Give the same model and settings to continue it, or another --output to begin a new one"
+            f"To continue it give {same}; to begin a new one, another --output"
         )
 
 

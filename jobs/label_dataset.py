@@ -8,7 +8,8 @@ workers, and the result is the same byte for byte.
 
     OUTPUT/manifest.json, pairs/     the dataset; training jobs take OUTPUT as --input
     OUTPUT/outcomes/                 of every input: id, uri, status (labelled | refused | skipped), code, message,
-                                     sha256, label_sha256, width, height, confidence, note
+                                     sha256, label_sha256, width, height, confidence, note, verdict, entropy, specks
+    OUTPUT/rejected/                 label maps below --reject-confidence: not among the training pairs
     OUTPUT/report/index.html         least sure first, statistics, what was refused and why
     OUTPUT/stats.json, plan.json, inputs.parquet, config.yaml, run.json
 """
@@ -16,23 +17,27 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gaugan import label_plan, labelling, storage
 from gaugan.errors import UserError
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import Item, LabelPlan
 from gaugan.labels import ClassTable
 from gaugan.plan import square
-from gaugan.progress import Progress
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
+from gaugan.progress import Pace
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
+from jobs.label_run import Job, label, open_job, tallies
 from jobs.tracking import Tracker, open_run, resolve_model
 
-MERGES_AT_ONCE = 4
 LABEL_MAP_BYTES = 8 * 1024
+LOGGED = (
+    "labelled", "refused", "skipped", "accept", "review", "reject", "duplicates", "failure_rate", "pictures_per_s",
+    "steady_per_s",
+)  # fmt: skip
+"""Figures of stats.json that go to the tracker."""
+GPU_BATCH = 16
+"""Pictures per pass: enough to fill a GPU at 256 px and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,8 @@ class Config(JobConfig):
     """Size at which the U-Net works (multiples of 32); empty = its training size."""
     batch_size: int = 16
     """Pictures per unit of work."""
+    inference_batch: int = 0
+    """Pictures per pass of the U-Net, always filled up so that answers repeat; 0 = 1 on CPUs, 16 on a GPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
     mirror: bool = False
@@ -60,7 +67,11 @@ class Config(JobConfig):
     held_out: float = 0.05
     """Share of the pictures kept for measuring."""
     min_confidence: float = 0.8
-    """Labels below this are kept, with the note "review"."""
+    """Label maps below this have the verdict "review": kept for training, and shown to people first."""
+    reject_confidence: float = 0.0
+    """Label maps below this have the verdict "reject": kept in OUTPUT/rejected, not among the training pairs."""
+    retry_failed: tuple[str, ...] | None = None
+    """Refused inputs are done again, as if they had never failed: all, or those with the codes that follow."""
     max_failure_rate: float = 0.2
     """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
     max_pixels: int = 50_000_000
@@ -75,9 +86,16 @@ class Config(JobConfig):
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise UserError(f"--num-workers {self.num_workers}: 0 (decide by the machine) or more")
-        for name in ("held_out", "min_confidence", "max_failure_rate"):
+        for name in ("held_out", "min_confidence", "reject_confidence", "max_failure_rate"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a share between 0 and 1")
+        if self.reject_confidence > self.min_confidence:
+            raise UserError(
+                f"--reject-confidence {self.reject_confidence}: must not be above --min-confidence "
+                f"{self.min_confidence}: what is rejected would not even be reviewed"
+            )
+        if self.inference_batch < 0:
+            raise UserError(f"--inference-batch {self.inference_batch}: 0 (decide by the device) or more")
         for name in ("batch_size", "max_pixels", "min_side", "limit"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -92,34 +110,9 @@ class Config(JobConfig):
         return self.cpus_per_worker or 1
 
 
-@dataclass
-class Job:
-    """One invocation: what is left to do, and how far it is."""
-
-    config: Config
-    plan: LabelPlan
-    classes: ClassTable
-    shards: dict[int, list[Item]]
-    finished: dict[int, dict[str, Any]]
-    """Summaries of the shards that stand."""
-    missing: dict[int, set[int]] = field(default_factory=dict)
-    """Unfinished shard -> chunks that are not yet written."""
-    tally: Counter[str] = field(default_factory=Counter)
-    """Outcomes of this invocation."""
-    merging: list[Any] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-    def chunks(self, shard: int) -> list[Chunk]:
-        return list(label_plan.chunks(self.plan, shard, self.shards[shard]))
-
-    def work(self) -> Iterator[Chunk]:
-        """The chunks to do, shard by shard, so that shards get complete one after the other."""
-        for shard, wanted in self.missing.items():
-            yield from (chunk for chunk in self.chunks(shard) if chunk.index in wanted)
-
-
 def main(config: Config) -> dict[str, Any]:
     """Labels what is not labelled yet; returns the content of stats.json ({} after a stop or a dry run)."""
+    pace = Pace()
     plan, classes, items = prepare(config)
     if config.dry_run:
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
@@ -129,10 +122,10 @@ def main(config: Config) -> dict[str, Any]:
     begin(config)
     for note in notes:
         print(f"note: {note}")
-    job = _job(config, plan, classes, items)
+    job = open_job(config, plan, classes, items, pace)
     tracker = open_run(config.tracking, config.output, "label_dataset", config)
     try:
-        _label(job)
+        label(job)
     except BaseException:
         tracker.finish("FAILED")
         raise
@@ -145,7 +138,7 @@ def main(config: Config) -> dict[str, Any]:
     if stats["failure_rate"] > config.max_failure_rate:
         raise TooManyFailuresError(
             f"{stats['refused']} of {stats['refused'] + stats['labelled']} pictures were refused "
-            f"({_tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
+            f"({tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
             f"{config.output}, reasons in {storage.join(config.output, 'report', 'index.html')}"
         )
     return stats
@@ -174,6 +167,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         max_pixels=config.max_pixels,
         min_side=config.min_side,
         min_confidence=config.min_confidence,
+        reject_confidence=config.reject_confidence,
         held_out=config.held_out,
         seed=config.seed,
         device="cuda" if config.use_gpu else "cpu",
@@ -185,6 +179,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         num_inputs=len(items),
         inputs_sha256=label_plan.inputs_sha256(items),
         batch_size=config.batch_size,
+        inference_batch=config.inference_batch or (GPU_BATCH if config.use_gpu else 1),
         threads=config.threads,
         rows_per_shard=label_plan.ROWS_PER_SHARD,
     )
@@ -204,100 +199,32 @@ def _needed_bytes(items: list[Item]) -> int:
     return 2**20 + sum(min(item.size, labelling.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
 
 
-def _job(config: Config, plan: LabelPlan, classes: ClassTable, items: list[Item]) -> Job:
-    """What an earlier invocation has finished is not done again."""
-    job = Job(config, plan, classes, label_plan.by_shard(plan, items), labelling.finished_shards(config.output))
-    staged = labelling.staged_chunks(config.output) if len(job.finished) < len(job.shards) else set()
-    for shard in job.shards:
-        if shard not in job.finished:
-            job.missing[shard] = {c.index for c in job.chunks(shard) if (shard, c.index) not in staged}
-    return job
-
-
-def _label(job: Job) -> None:
-    """Runs the stages over all missing chunks, merges each shard as soon as it is complete."""
-    work = list(job.work())
-    todo = sum(len(chunk.items) for chunk in work)
-    done = job.plan.num_inputs - todo
-    if done:
-        print(f"continues {job.config.output}: {done} of {job.plan.num_inputs} inputs are done", flush=True)
-    if not job.missing:
-        return
-    start_ray(job.config)
-    from jobs.label_stages import run_stages
-    from jobs.stages import share_machine
-
-    for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
-        _merge(job, shard)
-    progress = Progress(job.plan.num_inputs, done, unit="picture")
-    if work:
-        pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
-        print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
-        for row in run_stages(work, job.plan, job.classes, job.config.output, pool, STOP):
-            if row is not None:
-                done += _account(job, row)
-            _collect(job, MERGES_AT_ONCE)
-            progress.tell(done, _tallies(job.tally))
-    _collect(job, 0)
-
-
-def _account(job: Job, row: dict[str, Any]) -> int:
-    """Notes one written chunk; returns its number of inputs."""
-    shard, index = int(row["shard"]), int(row["index"])
-    job.tally.update(dict(zip(row["codes"], map(int, row["counts"]), strict=True)))
-    job.missing[shard].discard(index)
-    if not job.missing[shard]:
-        _merge(job, shard)
-    return int(sum(row["counts"]))
-
-
-def _merge(job: Job, shard: int) -> None:
-    import ray
-
-    from jobs.label_stages import merge
-
-    task = ray.remote(merge).options(num_cpus=0)
-    classes = job.classes.to_plain()
-    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output, classes))
-
-
-def _collect(job: Job, leave: int) -> None:
-    """Takes the finished merges; waits until at most `leave` are under way."""
-    import ray
-
-    while job.merging:
-        ready, job.merging = ray.wait(job.merging, timeout=None if len(job.merging) > leave else 0)
-        if not ready:
-            return
-        summary = ray.get(ready[0])
-        job.finished[summary["shard"]] = summary
-        del job.missing[summary["shard"]]
-        storage.remove(storage.join(job.config.output, ".work", f"{summary['shard']:05d}"))
-
-
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
     """Writes report, stats.json and manifest.json; returns the statistics."""
     from gaugan.label_report import write_result
 
-    now = sum(job.tally.values())
-    seconds = max(time.monotonic() - job.started, 1e-3)
-    speed = {"labelled_now": now, "seconds": round(seconds, 1), "pictures_per_s": round(now / seconds, 2)}
-    stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, speed)
+    stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, job.pace.figures())
     storage.remove(storage.join(job.config.output, ".work"))
-    names = ("labelled", "refused", "skipped", "review", "duplicates", "failure_rate", "pictures_per_s")
+    names = (
+        "labelled",
+        "refused",
+        "skipped",
+        "accept",
+        "review",
+        "reject",
+        "duplicates",
+        "failure_rate",
+        "pictures_per_s",
+    )
     tracker.log_metrics({"confidence": stats["confidence"]["mean"], **{name: stats[name] for name in names}})
     tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
     tracker.finish()
-    reasons = f" ({_tallies(stats['codes'])})" if stats["codes"] else ""
+    reasons = f" ({tallies(stats['codes'])})" if stats["codes"] else ""
     print(f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped{reasons}")
-    print(f"mean confidence {stats['confidence']['mean']:.3f}, {stats['review']} to review; look at {page}", flush=True)
+    judged = f"{stats['review']} to review, {stats['reject']} rejected"
+    print(f"mean confidence {stats['confidence']['mean']:.3f}, {judged}; look at {page}", flush=True)
     return stats
-
-
-def _tallies(counts: dict[str, int]) -> str:
-    """{"labelled": 90, "corrupt": 2} -> "corrupt 2"."""
-    return ", ".join(f"{code} {count}" for code, count in sorted(counts.items()) if code != "labelled")
 
 
 if __name__ == "__main__":

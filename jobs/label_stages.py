@@ -10,10 +10,10 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gaugan import labelling
+from gaugan import label_shards, labelling
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from gaugan.label_plan import Chunk, Item, LabelPlan, chunk_from_plain, chunk_to_plain
+from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
 from jobs.stages import MAX_BLOCKS, Pool, Row, quiet_context, stream
 
@@ -37,8 +37,9 @@ class LabelActor:
         torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
         torch.backends.cudnn.deterministic = True
         self.segmenter = Segmenter.load(
-            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror
-        )
+            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror,
+            batch_size=self.plan.inference_batch,
+        )  # fmt: skip
         self.segmenter.image_size = self.plan.segment_size
         if self.segmenter.checkpoint_hash != self.plan.model_hash:
             raise UserError(
@@ -54,13 +55,8 @@ def write_row(row: Row, plan: Row, classes: Row, output: str) -> Row:
     """Writes the chunk's file; the row becomes its tally."""
     chunk, pictures = _unpack(row)
     table = ClassTable.from_plain(classes)
-    tally = labelling.write_chunk(chunk, pictures, from_plain(LabelPlan, plan), table, output)
+    tally = label_shards.write_chunk(chunk, pictures, from_plain(LabelPlan, plan), table, output)
     return {"shard": chunk.shard, "index": chunk.index, "codes": list(tally), "counts": list(tally.values())}
-
-
-def merge(shard: int, items: list[Item], num_chunks: int, output: str, classes: Row) -> Row:
-    """labelling.merge_shard, as a Ray task."""
-    return labelling.merge_shard(shard, items, num_chunks, output, ClassTable.from_plain(classes))
 
 
 def _pack(chunk: Chunk, pictures: list[labelling.Picture]) -> Row:

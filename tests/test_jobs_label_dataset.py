@@ -16,10 +16,11 @@ from tiny_models import save_unet, write_portraits
 from gaugan import label_plan
 from gaugan.errors import UserError
 from gaugan.images import encode_png
-from gaugan.labelling import OUTCOMES
+from gaugan.label_rows import OUTCOMES
 from gaugan.pairs import Pairs
 from gaugan.portraits import draw_portrait
 from jobs import label_dataset as job
+from jobs import label_run
 from jobs.command import STOP, TooManyFailuresError
 
 COUNT = 26
@@ -89,19 +90,19 @@ def test_every_input_has_one_outcome_row_and_the_good_ones_a_pair(straight: Path
 def test_a_stopped_run_continues_with_other_workers_and_ends_with_the_same_bytes(
     straight: Path, tmp_path: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account, seen = job._account, []
+    account, seen = label_run._account, []
 
-    def stop_after_three_chunks(running: job.Job, row: dict) -> int:
+    def stop_after_three_chunks(running: label_run.Job, row: dict) -> int:
         seen.append(row)
         if len(seen) == 3:
             STOP.event.set()
         return account(running, row)
 
-    monkeypatch.setattr(job, "_account", stop_after_three_chunks)
+    monkeypatch.setattr(label_run, "_account", stop_after_three_chunks)
     assert job.main(config(tmp_path, pictures, unet)) == {}
     assert not (tmp_path / "manifest.json").exists()
     STOP.event.clear()
-    monkeypatch.setattr(job, "_account", account)
+    monkeypatch.setattr(label_run, "_account", account)
     stats = job.main(config(tmp_path, pictures, unet, num_workers=2, batch_size=16))
     assert stats["labelled_now"] <= stats["inputs"] - 12
     assert files(tmp_path) == files(straight)
