@@ -148,4 +148,7 @@ def labelled_rows(output: str, summary: dict[str, Any], columns: list[str], **op
     for kind in ("pairs", "rejected"):
         if summary[kind]:
             rows += read_rows(part_uri(output, kind, summary["shard"]), columns=columns, **options)
+    for row in rows:
+        if "confidence" in row:
+            row["confidence"] = round(row["confidence"], 4)  # as in the outcomes: pairs keep it in 32 bits
     return rows

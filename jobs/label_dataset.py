@@ -27,6 +27,7 @@ from gaugan.labels import ClassTable
 from gaugan.plan import square
 from gaugan.progress import Pace
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
+from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
 from jobs.tracking import Tracker, open_run, resolve_model
 
@@ -72,12 +73,21 @@ class Config(JobConfig):
     """Label maps below this have the verdict "reject": kept in OUTPUT/rejected, not among the training pairs."""
     retry_failed: tuple[str, ...] | None = None
     """Refused inputs are done again, as if they had never failed: all, or those with the codes that follow."""
+    export_labelme: str = ""
+    """Folder to which pictures of the verdicts review and reject are written as labelme JSON, to be corrected and
+    given to jobs/import_annotations.py; "" = none."""
     max_failure_rate: float = 0.2
     """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
     max_pixels: int = 50_000_000
     """Larger pictures are refused before they are decoded."""
     min_side: int = 16
     """Pictures with a smaller side are refused."""
+    round: int = 1
+    """2 = label; train on --annotated and the accepted labels; label anew, into OUTPUT/round2/labelled; 3 = twice."""
+    annotated: tuple[str, ...] = ()
+    """Datasets of annotated pairs for --round; further ones than the first may be imported corrections."""
+    round_steps: int = 500
+    """Training steps of each further round."""
     recursive: bool = True
     """Also the folders below."""
     limit: int | None = None
@@ -96,7 +106,7 @@ class Config(JobConfig):
             )
         if self.inference_batch < 0:
             raise UserError(f"--inference-batch {self.inference_batch}: 0 (decide by the device) or more")
-        for name in ("batch_size", "max_pixels", "min_side", "limit"):
+        for name in ("batch_size", "max_pixels", "min_side", "limit", "round", "round_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.segment_size and any(side % 32 for side in square(self.segment_size)):
@@ -112,6 +122,11 @@ class Config(JobConfig):
 
 def main(config: Config) -> dict[str, Any]:
     """Labels what is not labelled yet; returns the content of stats.json ({} after a stop or a dry run)."""
+    return label_rounds(config, label_once) if config.round > 1 else label_once(config)
+
+
+def label_once(config: Config) -> dict[str, Any]:
+    """One round."""
     pace = Pace()
     plan, classes, items = prepare(config)
     if config.dry_run:
@@ -201,22 +216,19 @@ def _needed_bytes(items: list[Item]) -> int:
 
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
     """Writes report, stats.json and manifest.json; returns the statistics."""
+    from gaugan.label_export import export_labelme
     from gaugan.label_report import write_result
 
     stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, job.pace.figures())
     storage.remove(storage.join(job.config.output, ".work"))
-    names = (
-        "labelled",
-        "refused",
-        "skipped",
-        "accept",
-        "review",
-        "reject",
-        "duplicates",
-        "failure_rate",
-        "pictures_per_s",
-    )
-    tracker.log_metrics({"confidence": stats["confidence"]["mean"], **{name: stats[name] for name in names}})
+    if job.config.export_labelme:
+        count = export_labelme(job.config.export_labelme, job.config.output, job.plan, job.classes, job.finished)
+        print(
+            f"{count} doubtful pictures are in {job.config.export_labelme}: correct them with labelme, then "
+            f"jobs/import_annotations.py --annotations {job.config.export_labelme}"
+        )
+    means = {name: stats[name]["mean"] for name in ("confidence", "entropy", "specks")}
+    tracker.log_metrics(means | {name: stats[name] for name in LOGGED})
     tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
     tracker.finish()

@@ -75,7 +75,8 @@ def _retry(job: Job, codes: tuple[str, ...]) -> None:
     storage.remove(storage.join(output, "manifest.json"))  # no dataset while its shards change
     for shard, there in label_shards.staged_pieces(output).items():
         if shard not in job.finished:
-            count += sum(label_shards.forget_refused(output, shard, piece, codes) for piece in there if piece != KEPT)
+            waiting = [piece for piece in there if isinstance(piece, int)]
+            count += sum(label_shards.forget_refused(output, shard, piece, codes) for piece in waiting)
     for shard in list(job.finished):
         again = label_shards.reopen(output, shard, codes, job.classes)
         if again:
