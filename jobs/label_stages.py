@@ -7,21 +7,27 @@ the chunks it held. Pictures are judged in our own code: Ray's reader stops at a
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from gaugan import labelling
+from gaugan import labelling, reading
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from gaugan.label_plan import Chunk, Item, LabelPlan, chunk_from_plain, chunk_to_plain
+from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
+from gaugan.listing import Item
 from jobs.stages import MAX_BLOCKS, Pool, Row, quiet_context, stream
 
+READ_RETRIES = 64
+"""Each crash of a decoder costs a retry of its task, in which that chunk's pictures are decoded in a child process."""
 
-def read_row(row: Row, plan: Row) -> Row:
-    """{shard, index, id, size, split} -> {chunk, pictures}: decoded."""
+
+def read_row(row: Row, plan: Row, output: str) -> Row:
+    """A row of chunk_to_plain -> {chunk, pictures}: decoded."""
     chunk = chunk_from_plain(row)
-    return _pack(chunk, labelling.read_chunk(chunk, from_plain(LabelPlan, plan)))
+    trace = labelling.staged_uri(output, chunk.shard, chunk.index).removesuffix(".parquet") + ".begun"
+    return _pack(chunk, reading.read_chunk(chunk, from_plain(LabelPlan, plan), trace))
 
 
 class LabelActor:
@@ -63,35 +69,52 @@ def merge(shard: int, items: list[Item], num_chunks: int, output: str, classes: 
     return labelling.merge_shard(shard, items, num_chunks, output, ClassTable.from_plain(classes))
 
 
-def _pack(chunk: Chunk, pictures: list[labelling.Picture]) -> Row:
+def _pack(chunk: Chunk, pictures: list[reading.Picture]) -> Row:
     # Pickled by us: pictures of different sizes have no column type, and Ray would try several before it gave up.
     return {"data": pickle.dumps((chunk, pictures), protocol=5)}
 
 
-def _unpack(row: Row) -> tuple[Chunk, list[labelling.Picture]]:
+def _unpack(row: Row) -> tuple[Chunk, list[reading.Picture]]:
     chunk, pictures = pickle.loads(row["data"])  # noqa: S301 - made by _pack in the stage before
     return chunk, pictures
 
 
 def run_stages(
-    work: list[Chunk], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool, should_stop: Callable[[], bool]
+    work: Iterable[Chunk],
+    num_chunks: int,
+    plan: LabelPlan,
+    classes: ClassTable,
+    output: str,
+    pool: Pool,
+    should_stop: Callable[[], bool],
 ) -> Iterator[Row | None]:
     """Labels the chunks; yields each one's tally {shard, index, codes, counts} as it is written, and None every half
     second without one. Ends early when `should_stop()`.
     """
-    return stream(lambda: _dataset(work, plan, classes, output, pool), should_stop)
+    blocks = _blocks(work, num_chunks)
+    return stream(lambda: _dataset(blocks, plan, classes, output, pool), should_stop)
 
 
-def _dataset(work: list[Chunk], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool) -> Any:
+def _blocks(work: Iterable[Chunk], num_chunks: int) -> list[Any]:
+    """The chunks as the tables of up to MAX_BLOCKS blocks; as objects they exist for one block at a time."""
+    import pyarrow as pa
+
+    rest, size = iter(work), -(-num_chunks // MAX_BLOCKS)
+    parts = iter(lambda: [chunk_to_plain(chunk) for chunk in islice(rest, size)], [])
+    return [pa.Table.from_pylist(part) for part in parts]
+
+
+def _dataset(blocks: list[Any], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool) -> Any:
     """The lazy Ray dataset of the three stages."""
     import ray.data
 
     quiet_context(pool)
     plain = to_plain(plan)
-    rows = [chunk_to_plain(chunk) for chunk in work]
-    source: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
+    source: Any = ray.data.from_arrow(blocks)
     return (
-        source.map(read_row, fn_kwargs={"plan": plain}, num_cpus=pool.read_cpus)
+        source.map(
+            read_row, fn_kwargs={"plan": plain, "output": output}, num_cpus=pool.read_cpus, max_retries=READ_RETRIES
+        )
         .map(
             LabelActor,
             fn_constructor_kwargs={"plan": plain},

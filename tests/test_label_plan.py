@@ -7,7 +7,9 @@ import pytest
 from tiny_models import make_plan
 
 from gaugan.errors import UserError
-from gaugan.label_plan import Item, by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.label_plan import by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.listing import Item
+from gaugan.sources import Source
 
 ITEMS = [Item(f"{number:03d}.png", 100 + number, "train") for number in range(50)]
 
@@ -33,14 +35,14 @@ def test_hidden_files_are_no_inputs_and_folders_can_be_left_out(tmp_path: Path) 
     for name in ("b.png", "a.png", ".DS_Store", ".thumbs/x.png", "deep/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert [item.id for item in list_inputs(str(tmp_path), True, None, 0.0, 0)] == ["a.png", "b.png", "deep/c.png"]
-    assert [item.id for item in list_inputs(str(tmp_path), False, None, 0.0, 0)] == ["a.png", "b.png"]
-    assert [item.id for item in list_inputs(str(tmp_path), True, 1, 0.0, 0)] == ["a.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path)))] == ["a.png", "b.png", "deep/c.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path), recursive=False))] == ["a.png", "b.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path)), limit=1)] == ["a.png"]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no files there"):
-        list_inputs(str(tmp_path), True, None, 0.05, 0)
+        list_inputs(Source(str(tmp_path)))
 
 
 def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Pat
     assert (items, notes) == (ITEMS, [])
     more = [*ITEMS, Item("new.png", 5, "train")]
     again, items, notes = settle(str(tmp_path), make_plan(more), more)
-    assert again == plan and items == ITEMS
+    assert again == plan and list(items) == ITEMS
     assert len(notes) == 1 and "new.png" in notes[0]
 
 
