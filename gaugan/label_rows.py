@@ -8,6 +8,7 @@ OUTPUT/rejected, not among the training pairs).
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,17 @@ import pyarrow as pa
 from gaugan.cleaning import remove_specks
 from gaugan.images import resize_label_map
 from gaugan.label_plan import LabelPlan
-from gaugan.labelling import Picture
 from gaugan.labels import ClassTable, encode_label_map
 from gaugan.metrics import survey
 from gaugan.pairs import Pair, provenance
+from gaugan.reading import Picture
 
 OUTCOMES = pa.schema(
     [
         ("id", pa.string()),  # path below the input root, with extension
         ("uri", pa.string()),
         ("status", pa.string()),  # labelled | refused | skipped
-        (
-            "code",
-            pa.string(),
-        ),  # why not labelled: a code of ImageError, missing, unreadable, other_file, unexpected; "" else
+        ("code", pa.string()),  # why not labelled: see docs/labelling.md; "" else
         ("message", pa.string()),
         ("sha256", pa.string()),  # of the input file; "" when it was not read
         ("label_sha256", pa.string()),  # of the label map's PNG
@@ -37,6 +35,7 @@ OUTCOMES = pa.schema(
         ("height", pa.int32()),
         ("confidence", pa.float64()),  # mean largest probability, 4 decimals; null when not labelled
         ("note", pa.string()),  # "animated": its first frame was used; "review", "rejected": the verdict
+        ("picture_hash", pa.string()),  # of what it looks like: near duplicates differ in few bits; "" when not decoded
         ("verdict", pa.string()),  # accept | review | reject; "" when not labelled
         ("entropy", pa.float64()),  # mean, in units of ln(number of classes), 4 decimals; null when not labelled
         ("specks", pa.int32()),  # before any removal; null when not labelled
@@ -73,7 +72,7 @@ def staged_row(picture: Picture, plan: LabelPlan, classes: ClassTable) -> dict[s
         "id": picture.item.id, "uri": picture.uri, "status": picture.status, "code": picture.code,
         "message": picture.message, "sha256": picture.sha256, "label_sha256": "", "width": picture.width,
         "height": picture.height, "confidence": picture.confidence, "note": picture.note, "split": picture.item.split,
-        "verdict": "",
+        "picture_hash": picture.picture_hash, "verdict": "",
     }  # fmt: skip
     if picture.label_map is None or picture.confidence is None:
         return row
@@ -93,6 +92,7 @@ def staged_row(picture: Picture, plan: LabelPlan, classes: ClassTable) -> dict[s
         "provenance": provenance(
             by="label_dataset", model=plan.model_hash, entropy=picture.entropy, review=judged == "review",
             areas=_areas(id_counts, classes), specks=specks, size=[picture.height, picture.width],
+            **(json.loads(picture.item.tags) if picture.item.tags else {}),
         ),
     }  # fmt: skip
 

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 from gaugan import storage
 from gaugan.label_audit import LabelCounts
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_rows import OUTCOMES, STAGED, pair_of, staged_row
-from gaugan.labelling import Picture
 from gaugan.labels import ClassTable, read_ids
+from gaugan.listing import Item
 from gaugan.pairs import encode_shard
+from gaugan.reading import Picture
 
 KEPT = "kept"
 
@@ -67,6 +68,8 @@ def part_uri(output: str, kind: str, shard: int) -> str:
 def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], output: str) -> dict[str, Any]:
     """Joins a shard's pieces (chunk numbers, and KEPT after a retry); the outcomes file comes last and marks the shard
     as finished. Returns its summary.
+
+    items: of the shard, sorted by id.
     """
     staged = pa.concat_tables([_read_table(staged_uri(output, shard, piece)) for piece in pieces]).sort_by("id")
     ids = staged.column("id").to_pylist()

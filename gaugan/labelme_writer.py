@@ -38,7 +38,7 @@ def write_labelme_polygons(
 
 
 def _content(shapes: list[dict[str, Any]], image_path: str, size: tuple[int, ...]) -> str:
-    content = {
+    content: dict[str, Any] = {
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
@@ -55,7 +55,14 @@ def _name(number: int, table: ClassTable) -> str:
 
 
 def _shape(label: str, kind: str, points: list[list[int]], **more: Any) -> dict[str, Any]:
-    common = {"label": label, "points": points, "group_id": None, "description": "", "shape_type": kind, "flags": {}}
+    common: dict[str, Any] = {
+        "label": label,
+        "points": points,
+        "group_id": None,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+    }
     return common | more
 
 

@@ -204,7 +204,7 @@ def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of a file. Raises FileNotFoundError, or OSError when it is larger than `limit` bytes."""
     fs, path = filesystem(uri)
-    with fs.open_input_stream(path) as stream:
+    with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked, whatever its size
         data: bytes = stream.read() if limit is None else stream.read(limit + 1)
     if limit is not None and len(data) > limit:
         raise OSError(f"{uri}: larger than {limit} bytes")
@@ -230,7 +230,7 @@ def write_bytes(uri: str, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         return
     fs, path = filesystem(uri)
-    with fs.open_output_stream(path) as stream:
+    with fs.open_output_stream(path, compression=None) as stream:
         stream.write(data)
 
 

@@ -8,7 +8,8 @@ workers, and the result is the same byte for byte.
 
     OUTPUT/manifest.json, pairs/     the dataset; training jobs take OUTPUT as --input
     OUTPUT/outcomes/                 of every input: id, uri, status (labelled | refused | skipped), code, message,
-                                     sha256, label_sha256, width, height, confidence, note, verdict, entropy, specks
+                                     sha256, label_sha256, width, height, confidence, note, picture_hash, verdict,
+                                     entropy, specks
     OUTPUT/rejected/                 label maps below --reject-confidence: not among the training pairs
     OUTPUT/report/index.html         least sure first, statistics, what was refused and why
     OUTPUT/stats.json, plan.json, inputs.parquet, config.yaml, run.json
@@ -17,15 +18,18 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gaugan import label_plan, labelling, storage
+from gaugan import label_plan, reading, storage
 from gaugan.errors import UserError
-from gaugan.label_plan import Item, LabelPlan
+from gaugan.label_plan import LabelPlan
 from gaugan.labels import ClassTable
+from gaugan.listing import Item, Listing, listing_sha256
 from gaugan.plan import square
 from gaugan.progress import Pace
+from gaugan.sources import Source
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
@@ -37,6 +41,10 @@ LOGGED = (
     "steady_per_s",
 )  # fmt: skip
 """Figures of stats.json that go to the tracker."""
+POSITIVE = (
+    *("batch_size", "max_pixels", "min_side", "limit", "skip_below", "skip_above", "skip_aspect"),
+    *("round", "round_steps"),
+)
 GPU_BATCH = 16
 """Pictures per pass: enough to fill a GPU at 256 px and more."""
 
@@ -46,13 +54,16 @@ class Config(JobConfig):
     """Flags of jobs/label_dataset.py."""
 
     input: str
-    """Folder or s3:// prefix with pictures (PNG, JPEG, WebP, GIF)."""
+    """Folder or s3:// prefix with pictures (PNG, JPEG, WebP, GIF); or a pattern (quoted: 'in/**/*.jpg'), a .zip or .tar
+    archive, a .parquet file with a column of bytes, a .txt list of URIs. See docs/labelling.md."""
     model: str
     """The U-Net: a run folder, a checkpoint, or models:/unet@champion."""
     num_workers: int = 0
     """U-Nets at work; 0 = one per GPU, or as many as the CPUs and the memory carry."""
     image_size: tuple[int, ...] = ()
     """Crop centrally and resize to this: one number for a square, or height and width; empty = keep each size."""
+    crop: Literal["none", "centre", "face"] = "none"
+    """centre: cut each picture to its central square. face: to a square around the face that a first pass finds."""
     segment_size: tuple[int, ...] = ()
     """Size at which the U-Net works (multiples of 32); empty = its training size."""
     batch_size: int = 16
@@ -78,7 +89,7 @@ class Config(JobConfig):
     given to jobs/import_annotations.py; "" = none."""
     max_failure_rate: float = 0.2
     """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
-    max_pixels: int = 50_000_000
+    max_pixels: int = 100_000_000
     """Larger pictures are refused before they are decoded."""
     min_side: int = 16
     """Pictures with a smaller side are refused."""
@@ -88,6 +99,20 @@ class Config(JobConfig):
     """Datasets of annotated pairs for --round; further ones than the first may be imported corrections."""
     round_steps: int = 500
     """Training steps of each further round."""
+    skip_below: int | None = None
+    """Skip pictures with a side below so many pixels."""
+    skip_above: int | None = None
+    """Skip pictures with a side above so many pixels."""
+    skip_aspect: float | None = None
+    """Skip pictures of which one side is more than so many times the other."""
+    metadata: str = ""
+    """Danbooru's JSON lines (file, folder, pattern): ratings and tags of pictures named POSTID.jpg, kept with them."""
+    ratings: tuple[str, ...] = ()
+    """With --metadata: skip pictures of other ratings, for example --ratings g s."""
+    bytes_column: str = ""
+    """Of Parquet inputs; empty = image, bytes, data ..., whichever is there."""
+    id_column: str = ""
+    """Of Parquet inputs; empty = id, key, path ...; without one rows are numbered."""
     recursive: bool = True
     """Also the folders below."""
     limit: int | None = None
@@ -106,13 +131,19 @@ class Config(JobConfig):
             )
         if self.inference_batch < 0:
             raise UserError(f"--inference-batch {self.inference_batch}: 0 (decide by the device) or more")
-        for name in ("batch_size", "max_pixels", "min_side", "limit", "round", "round_steps"):
+        for name in POSITIVE:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.segment_size and any(side % 32 for side in square(self.segment_size)):
             raise UserError(f"--segment-size {self.segment_size}: a U-Net needs multiples of 32, for example 256")
         if self.image_size and min(square(self.image_size)) < 8:
             raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
+        if self.crop != "none" and self.image_size and len(set(square(self.image_size))) > 1:
+            raise UserError(
+                f"--crop {self.crop}: gives squares, --image-size {self.image_size} is none; leave out --crop"
+            )
+        if self.ratings and not self.metadata:
+            raise UserError("--ratings: needs --metadata, the file or folder that says each post's rating")
 
     @property
     def threads(self) -> int:
@@ -133,11 +164,11 @@ def label_once(config: Config) -> dict[str, Any]:
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
         return {}
     check_room(config.output, _needed_bytes(items), "the dataset")
-    plan, items, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
+    plan, inputs, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
     for note in notes:
         print(f"note: {note}")
-    job = open_job(config, plan, classes, items, pace)
+    job = open_job(config, plan, classes, inputs, pace)
     tracker = open_run(config.tracking, config.output, "label_dataset", config)
     try:
         label(job)
@@ -159,26 +190,37 @@ def label_once(config: Config) -> dict[str, Any]:
     return stats
 
 
-def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
+def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     """Checks model and input, and decides the plan. Nothing is written."""
     from gaugan import checkpoint
 
-    if (config.output + "/").startswith(config.input.rstrip("/") + "/"):
+    source = Source(config.input, config.recursive, config.bytes_column, config.id_column)
+    if (config.output + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
         raise UserError(f"--output {config.output}: lies inside --input, and would be read as pictures next time")
     model = checkpoint.find(resolve_model(config.model, config.tracking))
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
         raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; labelling needs a unet")
     height, width = meta["image_size"]
-    items = label_plan.list_inputs(config.input, config.recursive, config.limit, config.held_out, config.seed)
+    items = label_plan.list_inputs(
+        source, config.limit, config.held_out, config.seed, metadata=config.metadata, ratings=config.ratings
+    )
     classes = ClassTable.from_plain(meta["classes"], source=model)
     plan = LabelPlan(
         input=config.input,
+        root=source.root if source.root != config.input else "",
+        in_order=source.in_order,
         model=model,
         model_hash=checkpoint.Checkpoint(model, meta, {}).hash,
         classes_hash=classes.hash,
         segment_size=square(config.segment_size) if config.segment_size else (height, width),
         image_size=square(config.image_size) if config.image_size else None,
+        crop=config.crop,
+        skip_below=config.skip_below,
+        skip_above=config.skip_above,
+        skip_aspect=config.skip_aspect,
+        metadata=config.metadata,
+        ratings=config.ratings,
         max_pixels=config.max_pixels,
         min_side=config.min_side,
         min_confidence=config.min_confidence,
@@ -192,7 +234,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         recursive=config.recursive,
         limit=config.limit,
         num_inputs=len(items),
-        inputs_sha256=label_plan.inputs_sha256(items),
+        inputs_sha256=listing_sha256(items),
         batch_size=config.batch_size,
         inference_batch=config.inference_batch or (GPU_BATCH if config.use_gpu else 1),
         threads=config.threads,
@@ -210,8 +252,8 @@ def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
     return dataclasses.replace(plan, model=copy)
 
 
-def _needed_bytes(items: list[Item]) -> int:
-    return 2**20 + sum(min(item.size, labelling.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
+def _needed_bytes(items: Sequence[Item]) -> int:
+    return 2**20 + sum(min(item.size, reading.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
 
 
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:

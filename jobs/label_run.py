@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gaugan import label_plan, label_shards, storage
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_shards import KEPT
 from gaugan.labels import ClassTable
+from gaugan.listing import Item, Shards
 from gaugan.progress import Pace, Progress
 from jobs.command import STOP, start_ray
 
@@ -27,7 +28,7 @@ class Job:
     config: Config
     plan: LabelPlan
     classes: ClassTable
-    shards: dict[int, list[Item]]
+    shards: Shards
     finished: dict[int, dict[str, Any]]
     """Summaries of the shards that stand."""
     pace: Pace
@@ -44,13 +45,25 @@ class Job:
         kept = self.kept.get(shard, set())
         return list(label_plan.chunks(self.plan, shard, [item for item in self.shards[shard] if item.id not in kept]))
 
+    def num_todo(self, shard: int) -> int:
+        """Inputs of a shard that its chunks hold."""
+        return self.shards.size(shard) - len(self.kept.get(shard, ()))
+
+    def num_chunks(self, shard: int) -> int:
+        return -(-self.num_todo(shard) // self.plan.batch_size)
+
+    def num_inputs(self, shard: int, chunks: set[int]) -> int:
+        """In some of its chunks; the last one may be short."""
+        last, size = self.num_chunks(shard) - 1, self.plan.batch_size
+        return len(chunks) * size - (last in chunks) * (self.num_chunks(shard) * size - self.num_todo(shard))
+
     def work(self) -> Iterator[Chunk]:
         """The chunks to do, shard by shard, so that shards get complete one after the other."""
         for shard, wanted in self.missing.items():
             yield from (chunk for chunk in self.chunks(shard) if chunk.index in wanted)
 
 
-def open_job(config: Config, plan: LabelPlan, classes: ClassTable, items: list[Item], pace: Pace) -> Job:
+def open_job(config: Config, plan: LabelPlan, classes: ClassTable, items: Sequence[Item], pace: Pace) -> Job:
     """What an earlier invocation has finished is not done again, but for refused rows with --retry-failed."""
     output = config.output
     job = Job(config, plan, classes, label_plan.by_shard(plan, items), label_shards.finished_shards(output), pace)
@@ -65,7 +78,7 @@ def open_job(config: Config, plan: LabelPlan, classes: ClassTable, items: list[I
         there = pieces.get(shard, set())
         if KEPT in there:
             job.kept[shard] = label_shards.kept_ids(output, shard)
-        job.missing[shard] = {chunk.index for chunk in job.chunks(shard)} - there
+        job.missing[shard] = set(range(job.num_chunks(shard))) - {piece for piece in there if piece != KEPT}
     return job
 
 
@@ -87,8 +100,7 @@ def _retry(job: Job, codes: tuple[str, ...]) -> None:
 
 def label(job: Job) -> None:
     """Runs the stages over all missing chunks, merges each shard as soon as it is complete."""
-    work = list(job.work())
-    todo = sum(len(chunk.items) for chunk in work)
+    todo = sum(job.num_inputs(shard, chunks) for shard, chunks in job.missing.items())
     done = job.plan.num_inputs - todo
     if done:
         print(f"continues {job.config.output}: {done} of {job.plan.num_inputs} inputs are done", flush=True)
@@ -101,11 +113,12 @@ def label(job: Job) -> None:
     for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
         _merge(job, shard)
     progress = Progress(job.plan.num_inputs, done, unit="picture")
-    if work:
+    if todo:
+        num_chunks = sum(map(len, job.missing.values()))
         pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
         job.pace.skip = pool.num_workers
         print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
-        for row in run_stages(work, job.plan, job.classes, job.config.output, pool, STOP):
+        for row in run_stages(job.work(), num_chunks, job.plan, job.classes, job.config.output, pool, STOP):
             if row is not None:
                 done += _account(job, row)
             _collect(job, MERGES_AT_ONCE)
@@ -129,9 +142,9 @@ def _merge(job: Job, shard: int) -> None:
     import ray
 
     task = ray.remote(label_shards.merge_shard).options(num_cpus=0)
-    pieces: list[int | str] = [chunk.index for chunk in job.chunks(shard)]
-    pieces += [KEPT] if shard in job.kept else []
-    job.merging.append(task.remote(shard, job.shards[shard], pieces, job.config.output))
+    pieces = [*range(job.num_chunks(shard)), *([KEPT] if shard in job.kept else [])]
+    items = sorted(job.shards[shard], key=lambda item: item.id)
+    job.merging.append(task.remote(shard, items, pieces, job.config.output))
 
 
 def _collect(job: Job, leave: int) -> None:

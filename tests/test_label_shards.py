@@ -10,13 +10,15 @@ from tiny_models import make_plan
 
 from gaugan import label_shards, storage
 from gaugan.images import encode_png
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_report import write_report
 from gaugan.label_shards import KEPT, merge_shard, part_uri, reopen, write_chunk
 from gaugan.label_statistics import collect
-from gaugan.labelling import label_chunk, read_chunk
+from gaugan.labelling import label_chunk
 from gaugan.labels import PORTRAIT_CLASSES
+from gaugan.listing import Item
 from gaugan.portraits import draw_portrait
+from gaugan.reading import read_chunk
 from gaugan.segmenter import Segmentation
 
 NAMES = [f"{number}.png" for number in range(9)]

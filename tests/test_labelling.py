@@ -11,16 +11,18 @@ import pytest
 from PIL import Image
 from tiny_models import make_plan
 
-from gaugan import label_rows, label_shards, labelling, storage
+from gaugan import label_rows, label_shards, reading, sources, storage
 from gaugan.images import decode_image, encode_jpeg, encode_png
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_report import write_report
 from gaugan.label_rows import OUTCOMES
 from gaugan.label_shards import merge_shard, write_chunk
 from gaugan.label_statistics import collect
-from gaugan.labelling import label_chunk, read_chunk, read_picture
+from gaugan.labelling import label_chunk
 from gaugan.labels import PORTRAIT_CLASSES, decode_label_map
+from gaugan.listing import Item
 from gaugan.portraits import draw_portrait
+from gaugan.reading import read_chunk, read_picture
 
 PORTRAIT = draw_portrait(3, 48)[0]
 
@@ -46,7 +48,7 @@ def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read(tmp_path: Path, name: str, data: bytes, **changes: object) -> labelling.Picture:
+def read(tmp_path: Path, name: str, data: bytes, **changes: object) -> reading.Picture:
     (tmp_path / name).write_bytes(data)
     return read_picture(Item(name, len(data), "train"), make_plan([], input=str(tmp_path), **changes))
 
@@ -80,8 +82,8 @@ def test_a_file_that_is_gone_gets_a_code_too(tmp_path: Path) -> None:
 
 
 def test_a_file_that_nobody_may_read_gets_a_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "read_bytes", lambda uri: (_ for _ in ()).throw(PermissionError("no")))
-    monkeypatch.setattr(labelling.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sources, "read", lambda *given: (_ for _ in ()).throw(PermissionError("no")))
+    monkeypatch.setattr(reading.time, "sleep", lambda seconds: None)
     assert read_picture(Item("a.png", 1, "train"), make_plan([], input=str(tmp_path))).code == "unreadable"
 
 

@@ -9,13 +9,14 @@ from tiny_models import make_plan
 from gaugan import label_export, label_shards
 from gaugan.cleaning import remove_specks
 from gaugan.images import encode_png
-from gaugan.label_plan import Chunk, Item
-from gaugan.labelling import Picture
+from gaugan.label_plan import Chunk
 from gaugan.labels import IGNORE, PORTRAIT_CLASSES
+from gaugan.listing import Item
 from gaugan.metrics import confusion, iou
 from gaugan.pairs import Pairs
 from gaugan.polygons import polygons
 from gaugan.portraits import draw_portrait
+from gaugan.reading import Picture
 from gaugan.shapes import Shape, paint
 
 
