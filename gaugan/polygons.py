@@ -15,6 +15,8 @@ from gaugan.metrics import component_map
 
 TOLERANCE_PX = 0.5
 """How far a simplified border may stray from the exact one."""
+EXACT_BELOW_PX = 400
+"""Smaller components keep every corner: half a pixel is much of a mouth, and their corners are few."""
 # (row, column) steps to the eight neighbours, clockwise from the left.
 AROUND = ((0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1))
 
@@ -44,7 +46,7 @@ def polygons(label_map: np.ndarray, tolerance_px: float = TOLERANCE_PX) -> list[
         top, left = rows.min(), columns.min()
         mask = np.zeros((rows.max() - top + 3, columns.max() - left + 3), dtype=bool)  # one pixel of nothing around
         mask[rows - top + 1, columns - left + 1] = True
-        border = _simplified(_border(mask), tolerance_px)
+        border = _simplified(_border(mask), tolerance_px if len(rows) >= EXACT_BELOW_PX else 0.0)
         points = tuple((int(column + left - 1), int(row + top - 1)) for row, column in border)
         area = int((rows.max() - top + 1) * (columns.max() - left + 1))
         found.append((area, Polygon(int(ids[component]), points + points[:1] * max(0, 3 - len(points)))))

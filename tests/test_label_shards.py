@@ -21,6 +21,7 @@ from gaugan.portraits import draw_portrait
 from gaugan.reading import read_chunk
 from gaugan.segmenter import Segmentation
 
+MIN, REJECT = 0.7, 0.6
 NAMES = [f"{number}.png" for number in range(9)]
 
 
@@ -63,7 +64,7 @@ def files(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.parquet"))}
 
 
-@pytest.mark.parametrize("reject", [0.0, 0.4])
+@pytest.mark.parametrize("reject", [0.0, REJECT])
 def test_a_retried_shard_is_as_if_nothing_had_ever_failed(tmp_path: Path, reject: float) -> None:
     items = write_inputs(tmp_path / "in")
     plan = make_plan(items, input=str(tmp_path / "in"), reject_confidence=reject)
@@ -107,12 +108,12 @@ def test_a_waiting_chunk_with_refused_rows_is_forgotten(tmp_path: Path) -> None:
 
 def test_verdicts_follow_the_thresholds_and_rejected_pictures_are_no_pairs(tmp_path: Path) -> None:
     items, output = write_inputs(tmp_path / "in"), str(tmp_path / "out")
-    plan = make_plan(items, input=str(tmp_path / "in"), min_confidence=0.5, reject_confidence=0.4)
+    plan = make_plan(items, input=str(tmp_path / "in"), min_confidence=MIN, reject_confidence=REJECT)
     do(items, plan, output)
     rows = pq.read_table(part_uri(output, "outcomes", 0)).to_pylist()
     assert {row["verdict"] for row in rows} == {"accept", "review", "reject"}
     for row in rows:
-        low, lower = row["confidence"] < 0.5, row["confidence"] < 0.4
+        low, lower = row["confidence"] < MIN, row["confidence"] < REJECT
         assert row["verdict"] == ("reject" if lower else "review" if low else "accept")
         assert row["note"] == {"accept": "", "review": "review", "reject": "rejected"}[row["verdict"]]
         assert row["entropy"] == 0.25 and row["specks"] >= 0

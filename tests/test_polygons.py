@@ -44,7 +44,7 @@ def test_simplified_borders_keep_every_class_within_the_stated_iou() -> None:
     counts = sum(
         confusion(label_map, painted(label_map, 0.5), 7) for label_map in (draw_portrait(k, 192)[1] for k in range(6))
     )
-    assert iou(counts).min() > 0.95  # type: ignore[arg-type]
+    assert iou(counts).min() > 0.97  # type: ignore[arg-type]
 
 
 ODD = ["deep/er/ü 1.jpg", "deep/er/ü 2.jpg", "new\nline.png", "x.png"]
@@ -95,7 +95,7 @@ def test_exported_doubts_come_back_through_the_import(tmp_path: Path) -> None:
         found = pairs.read("train", place)
         truth = next(m for name, m in maps.items() if label_export.safe_name(name) in found.id)
         counts = confusion(remove_specks(truth)[0], found.label_map, 7)
-        assert np.nanmin(iou(counts)) > 0.8 and counts.trace() / counts.sum() > 0.98
+        assert np.nanmin(iou(counts)) > 0.94 and counts.trace() / counts.sum() > 0.98
 
 
 def test_names_of_files_are_safe_and_unique() -> None:
