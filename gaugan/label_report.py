@@ -9,6 +9,7 @@ import heapq
 import io
 import json
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from gaugan.label_audit import LabelCounts, for_manifest
 from gaugan.label_plan import LabelPlan
 from gaugan.labelling import part_uri
 from gaugan.labels import ClassTable, decode_label_map
+from gaugan.near_duplicates import count_near_duplicates
 from gaugan.pairs import SPLITS, write_manifest
 from gaugan.report import Page, Strip, label_strip
 
@@ -54,6 +56,8 @@ class Statistics:
     sampled: list[Shown] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
     _hashes: set[bytes] = field(default_factory=set)
+    _looks: array[int] = field(default_factory=lambda: array("Q"))
+    """The picture hashes."""
 
     @property
     def labelled(self) -> int:
@@ -85,6 +89,8 @@ class Statistics:
             digest = bytes.fromhex(row["sha256"][:32])
             self.duplicates += digest in self._hashes
             self._hashes.add(digest)
+        if row.get("picture_hash"):  # shards of an older version have none
+            self._looks.append(int(row["picture_hash"], 16))
 
     def add_areas(self, shares: np.ndarray) -> None:
         """(N, C) shares of N pictures."""
@@ -106,6 +112,7 @@ class Statistics:
             "failure_rate": round(self.failure_rate, 6),
             "review": self.review,
             "duplicates": self.duplicates,
+            "near_duplicates": count_near_duplicates(np.array(self._looks, dtype=np.uint64)),
             "confidence": {"mean": round(self.confidence_sum / count, 4), "histogram": self.histogram.tolist()},
             "class_share": {name: round(float(v), 5) for name, v in zip(classes.names, area, strict=True)},
             "class_present": {name: round(float(v), 5) for name, v in zip(classes.names, present, strict=True)},
@@ -194,6 +201,7 @@ def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: 
             "mean confidence": stats["confidence"]["mean"],
             f"to review (below {plan.min_confidence:g})": stats["review"],
             "byte-identical copies": stats["duplicates"],
+            "look like an earlier one": stats["near_duplicates"],
         }
     )
     _show_statistics(page, stats, classes)

@@ -331,7 +331,7 @@ def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
     speed = {"labelled_now": now, "seconds": round(seconds, 1), "pictures_per_s": round(now / seconds, 2)}
     stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, speed)
     storage.remove(storage.join(job.config.output, ".work"))
-    names = ("labelled", "refused", "skipped", "review", "duplicates", "failure_rate", "pictures_per_s")
+    names = ("labelled", "refused", "skipped", "review", "duplicates", "near_duplicates", "failure_rate", "pictures_per_s")
     tracker.log_metrics({"confidence": stats["confidence"]["mean"], **{name: stats[name] for name in names}})
     tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
