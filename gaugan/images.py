@@ -125,7 +125,19 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def _is_cut_short(data: bytes, error: Exception) -> bool:
     if file_kind(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return True
+    if file_kind(data) == "PNG" and _is_cut_png(data):
+        return True
     return isinstance(error, EOFError) or "truncated" in str(error).lower()
+
+
+def _is_cut_png(data: bytes) -> bool:
+    """True when a chunk ends beyond the file (chunks: length, kind, body, checksum)."""
+    place = 8
+    while place < len(data):
+        if data[place + 4 : place + 8] == b"IEND":
+            return place + 12 > len(data)
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+    return True
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -83,6 +83,7 @@ def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: 
             "mean confidence": stats["confidence"]["mean"],
             "specks per picture": stats["specks"]["mean"],
             "byte-identical copies": stats["duplicates"],
+            "look like an earlier one": stats["near_duplicates"],
         }
     )
     if stats["labelled"]:

@@ -9,6 +9,7 @@ import heapq
 import io
 import json
 import zlib
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from gaugan import storage
 from gaugan.label_rows import VERDICTS
 from gaugan.label_shards import part_uri
 from gaugan.labels import ClassTable
+from gaugan.near_duplicates import count_near_duplicates
 
 BINS = 100
 SPECK_BINS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
@@ -53,6 +55,8 @@ class Statistics:
     sampled: list[Shown] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
     _hashes: set[bytes] = field(default_factory=set)
+    _looks: array[int] = field(default_factory=lambda: array("Q"))
+    """The picture hashes."""
 
     @property
     def labelled(self) -> int:
@@ -85,6 +89,8 @@ class Statistics:
             digest = bytes.fromhex(row["sha256"][:32])
             self.duplicates += digest in self._hashes
             self._hashes.add(digest)
+        if row["picture_hash"]:
+            self._looks.append(int(row["picture_hash"], 16))
 
     def add_areas(self, shares: np.ndarray) -> None:
         """(N, C) shares of N pictures."""
@@ -107,6 +113,7 @@ class Statistics:
             "failure_rate": round(self.failure_rate, 6),
             **{name: self.verdicts[name] for name in VERDICTS},
             "duplicates": self.duplicates,
+            "near_duplicates": count_near_duplicates(np.array(self._looks, dtype=np.uint64)),
             "confidence": {"mean": mean["confidence"], "histogram": self.confidences.tolist()},
             "entropy": {"mean": mean["entropy"], "histogram": self.entropies.tolist()},
             "specks": {"mean": mean["specks"], "from": list(SPECK_BINS), "histogram": self.specks.tolist()},

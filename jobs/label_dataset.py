@@ -37,8 +37,8 @@ from jobs.tracking import Tracker, open_run, resolve_model
 
 LABEL_MAP_BYTES = 8 * 1024
 LOGGED = (
-    "labelled", "refused", "skipped", "accept", "review", "reject", "duplicates", "failure_rate", "pictures_per_s",
-    "steady_per_s",
+    "labelled", "refused", "skipped", "accept", "review", "reject", "duplicates", "near_duplicates", "failure_rate",
+    "pictures_per_s", "steady_per_s",
 )  # fmt: skip
 """Figures of stats.json that go to the tracker."""
 POSITIVE = (
