@@ -1,4 +1,4 @@
-"""labelme JSON (versions 3 to 6) in and out.
+"""labelme JSON (versions 3 to 6), read; written by `labelme_writer.py`.
 
 Nothing in a file is trusted: paths stay below the root, sizes and counts are capped, and all problems of a file are
 collected in one AnnotationError. What the shapes look like as a label map is said in `shapes.py`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import posixpath
 import re
@@ -22,8 +21,7 @@ from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.images import MAX_PIXELS, ImageError, decode_image_with_note
 from gaugan.labelme_shapes import mask_area, read_shape
-from gaugan.labels import IGNORE, ClassTable
-from gaugan.shapes import IGNORE_LABEL, Painting, Shape, find_id, paint
+from gaugan.shapes import Painting, Shape, find_id, paint
 
 MAX_JSON_BYTES = 200_000_000
 MAX_PICTURE_BYTES = 1_000_000_000
@@ -154,43 +152,6 @@ def paint_annotation(
     found = [find_id(shape.label, name_to_id) for shape in annotation.shapes]
     ids = [unknown_id if number is None else number for number in found]
     return paint(annotation.shapes, ids, size, z_order)  # type: ignore[arg-type]
-
-
-def write_labelme(label_map: np.ndarray, table: ClassTable, image_path: str) -> str:
-    """Label map -> labelme JSON text, one `mask` shape per class (not background), that reads back to the same map.
-
-    `image_path` is the picture relative to where the JSON will lie.
-    """
-    names = {number: name for name, number in table.ids.items()} | {IGNORE: IGNORE_LABEL}
-    present = [int(number) for number in np.unique(label_map) if number != 0]
-    content: dict[str, Any] = {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": [_mask_shape(names[number], label_map == number) for number in present],
-        "imagePath": image_path,
-        "imageData": None,
-        "imageHeight": int(label_map.shape[0]),
-        "imageWidth": int(label_map.shape[1]),
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def _mask_shape(label: str, area: np.ndarray) -> dict[str, Any]:
-    from PIL import Image
-
-    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-    buffer = io.BytesIO()
-    Image.fromarray(area[top : bottom + 1, left : right + 1].astype(np.uint8) * 255).save(buffer, "PNG")
-    return {
-        "label": label,
-        "points": [[left, top], [right, bottom]],
-        "group_id": None,
-        "description": "",
-        "shape_type": "mask",
-        "flags": {},
-        "mask": base64.b64encode(buffer.getvalue()).decode(),
-    }
 
 
 def _load_json(uri: str) -> dict[str, Any]:

@@ -23,8 +23,15 @@ MAGIC = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF",
     b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"II+\x00": "TIFF", b"MM\x00+": "TIFF", b"BM": "BMP",
     b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "SVG",
-    b"\x00\x00\x01\x00": "ICO", b"8BPS": "PSD", b"P6": "PPM", b"P5": "PPM",
+    b"\x00\x00\x01\x00": "ICO", b"\x00\x00\x02\x00": "CUR", b"8BPS": "PSD", b"icns": "ICNS", b"DDS ": "DDS",
+    b"P1": "PPM", b"P2": "PPM", b"P3": "PPM", b"P4": "PPM", b"P5": "PPM", b"P6": "PPM", b"P7": "PPM", b"Pf": "PPM",
+    b"\x00\x00\x00\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL": "JPEG XL", b"qoif": "QOI", b"SIMPLE  =": "FITS", b"\xd7\xcd\xc6\x9a": "WMF",
+    b"\x01\xda": "SGI", b"\x59\xa6\x6a\x95": "SUN", b"/* XPM": "XPM", b"BLP1": "BLP", b"BLP2": "BLP",
+    b"#define ": "XBM",
 }  # fmt: skip
+BAND_PIXELS = 2**20
+"""Pixels are converted in bands of about this many: a large picture costs its decoded form, its result, and no more."""
 
 
 class ImageError(ValueError):
@@ -57,9 +64,11 @@ def decode_image_with_note(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            note = "animated" if getattr(picture, "is_animated", False) else ""
             picture.load()
-            return np.array(_to_rgb(_upright(picture))), note
+            turn, pixels = _orientation(picture), _rgb_pixels(picture)
+            note = "animated" if _is_animated(picture) else ""
+            picture.close()  # its memory is free before a turned copy is made
+            return _upright(pixels, turn), note
     except MemoryError:
         raise
     except Exception as error:
@@ -116,7 +125,19 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def _is_cut_short(data: bytes, error: Exception) -> bool:
     if file_kind(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return True
+    if file_kind(data) == "PNG" and _is_cut_png(data):
+        return True
     return isinstance(error, EOFError) or "truncated" in str(error).lower()
+
+
+def _is_cut_png(data: bytes) -> bool:
+    """True when a chunk ends beyond the file (chunks: length, kind, body, checksum)."""
+    place = 8
+    while place < len(data):
+        if data[place + 4 : place + 8] == b"IEND":
+            return place + 12 > len(data)
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+    return True
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -127,16 +148,37 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned and mirrored as EXIF says. (Pillow's exif_transpose also rewrites the EXIF data: it fails on odd ones.)"""
-    from PIL.Image import Transpose
+def _is_animated(picture: Image.Image) -> bool:
+    """Whether there are more frames; damage beyond the first one counts as none.
 
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }  # fmt: skip
-    turn = turns.get(_orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    MPO, the JPEGs of several lenses in one file, has several pictures but does not move.
+    """
+    try:
+        return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    except Exception:
+        return False
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, 3) turned and mirrored as an EXIF orientation says, contiguous."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _rgb_pixels(picture: Image.Image) -> np.ndarray:
+    """A loaded picture -> uint8 (H, W, 3), band by band."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = np.asarray(_to_rgb(picture.crop((0, top, width, bottom))))
+    return pixels
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -144,7 +186,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
     if picture.mode.startswith("I"):
-        picture = Image.fromarray(np.clip(np.array(picture) >> 8, 0, 255).astype(np.uint8))
+        values, hidden = np.array(picture), picture.info.get("transparency")
+        pixels = np.clip(values >> 8, 0, 255).astype(np.uint8)
+        picture = Image.fromarray(pixels if hidden is None else np.where(values == hidden, np.uint8(255), pixels))
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
@@ -175,11 +219,12 @@ def _encode(image: np.ndarray, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]; 0 -> -1, 255 -> 1."""
+def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1] on the device; 0 -> -1, 255 -> 1."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3).float() / 127.5 - 1.0
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return pixels.movedim(-1, -3).float() / 127.5 - 1.0
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

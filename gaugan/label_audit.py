@@ -40,7 +40,10 @@ class LabelCounts:
 
     def add(self, ids: np.ndarray) -> None:
         """Takes in one label map, uint8 (H, W)."""
-        found = np.bincount(ids.reshape(-1), minlength=256)
+        self.add_counts(np.bincount(ids.reshape(-1), minlength=256))
+
+    def add_counts(self, found: np.ndarray) -> None:
+        """Takes in one label map by its pixels of each id, int64 (256,)."""
         self.pixels += found
         self.pictures += found > 0
         self.label_maps += 1

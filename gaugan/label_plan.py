@@ -10,23 +10,19 @@ So every file of the result is a function of plan and pictures, whatever the num
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, Literal
 
 from gaugan import storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from gaugan.pairs import split_by_source
+from gaugan.listing import INPUTS, Item, Listing, Shards, columns_of, make_listing
+from gaugan.posts import add_metadata
+from gaugan.sources import Source
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROWS_PER_SHARD = 256
-INPUTS = pa.schema([("id", pa.string()), ("size", pa.int64()), ("split", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +31,11 @@ class LabelPlan:
 
     format_version: int = FORMAT_VERSION
     input: str
-    """Root folder of the pictures."""
+    """Where the pictures are: see gaugan.sources."""
+    root: str = ""
+    """The folder that ids are relative to; "" = the input."""
+    in_order: bool = False
+    """The input can only be read from its start: shards are runs of neighbours, not drawn by hash."""
     model: str
     """Checkpoint folder of the U-Net."""
     model_hash: str
@@ -47,6 +47,9 @@ class LabelPlan:
     max_pixels: int
     min_side: int
     min_confidence: float
+    """Label maps below it are to be reviewed."""
+    reject_confidence: float = 0.0
+    """Label maps below it are no training pairs."""
     held_out: float
     seed: int
     device: str
@@ -54,6 +57,14 @@ class LabelPlan:
     precision: str
     mirror: bool = False
     """Answers are averaged with those of the mirrored picture."""
+    crop: Literal["none", "centre", "face"] = "none"
+    skip_below: int | None = None
+    """Pictures with a smaller side are skipped; so are those with a larger side above `skip_above` ..."""
+    skip_above: int | None = None
+    skip_aspect: float | None = None
+    """... or with more than this many times as much of one side as of the other."""
+    metadata: str = ""
+    ratings: tuple[str, ...] = ()
     remove_specks: bool = False
     """Components too small to mean anything take the class around them."""
     recursive: bool
@@ -61,29 +72,31 @@ class LabelPlan:
     num_inputs: int
     inputs_sha256: str
     batch_size: int
+    inference_batch: int = 1
+    """Pictures per pass of the U-Net, the last pass filled up: answers repeat bit by bit only for one number."""
     threads: int
     """Of each U-Net: answers repeat bit by bit only for one number of threads."""
     rows_per_shard: int = ROWS_PER_SHARD
+
+    @property
+    def base(self) -> str:
+        """The folder that ids are relative to."""
+        return self.root or self.input
 
     @property
     def num_shards(self) -> int:
         return max(1, -(-self.num_inputs // self.rows_per_shard))
 
 
-ADOPTED = ("batch_size", "threads", "rows_per_shard", "model")
+ADOPTED = ("batch_size", "inference_batch", "threads", "rows_per_shard", "model")
 """A rerun takes these from plan.json whatever its flags say: they change no answer, or must not change."""
+MEANT = {
+    "model_hash": "the model that it was begun with (its folder is in plan.json)",
+    "classes_hash": "a model of the same class table",
+    "device": "a machine of the same kind of device, as answers of CPUs and GPUs differ in the last bits (--use-gpu)",
+}
+"""What the user has to give again, where the field's name does not say it."""
 LISTING = ("num_inputs", "inputs_sha256")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One input."""
-
-    id: str
-    """Path below the input root, with extension."""
-    size: int
-    """Bytes."""
-    split: str
 
 
 @dataclass(frozen=True)
@@ -95,32 +108,28 @@ class Chunk:
     items: tuple[Item, ...]
 
 
-def list_inputs(uri: str, recursive: bool, limit: int | None, held_out: float, seed: int) -> list[Item]:
-    """Every file below the folder, sorted by path, but none whose name or folder begins with "." (thumbnails, marks).
+def list_inputs(
+    source: Source,
+    limit: int | None = None,
+    held_out: float = 0.0,
+    seed: int = 0,
+    *,
+    metadata: str = "",
+    ratings: tuple[str, ...] = (),
+) -> Listing:
+    """Every input of the source, sorted by id (or in the source's own order, when it can only be read so).
 
-    Raises UserError when there is none.
+    metadata, ratings: see `posts.add_metadata`. Raises UserError when there is none.
     """
-    entries = [entry for entry in storage.list_files(uri, recursive=recursive) if not _is_hidden(entry.path)]
-    if not entries:
-        raise UserError(f"--input {uri}: no files there; give the folder (or s3:// prefix) that holds the pictures")
-    entries = entries[:limit]
-    splits = split_by_source((entry.path for entry in entries), held_out, seed)
-    return [Item(entry.path, entry.size, splits[entry.path]) for entry in entries]
+    listing = make_listing(source.find(), limit, held_out, seed, source.in_order)
+    if not len(listing):
+        raise UserError(
+            f"--input {source.uri}: no files there; give the folder or s3:// prefix that holds the pictures"
+        )
+    return add_metadata(listing, metadata, ratings) if metadata else listing
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
-
-
-def inputs_sha256(items: list[Item]) -> str:
-    """The identity of a listing: ids and sizes."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.id}\0{item.size}\n".encode())
-    return digest.hexdigest()
-
-
-def settle(output: str, plan: LabelPlan, items: list[Item]) -> tuple[LabelPlan, list[Item], list[str]]:
+def settle(output: str, plan: LabelPlan, items: Sequence[Item]) -> tuple[LabelPlan, Sequence[Item], list[str]]:
     """Begins a run, or continues the one that OUTPUT holds: returns its plan, its inputs and notes for the user.
 
     Raises UserError, with both values and the way out, when the folder's run was made by another model or with other
@@ -129,13 +138,14 @@ def settle(output: str, plan: LabelPlan, items: list[Item]) -> tuple[LabelPlan, 
     if not storage.exists(storage.join(output, "plan.json")):
         if storage.exists(storage.join(output, "manifest.json")):
             raise UserError(f"--output {output}: holds another dataset already; choose another --output")
-        storage.write_bytes(storage.join(output, "inputs.parquet"), _encode_inputs(items))
+        listing = items if isinstance(items, Listing) else Listing.of(items)
+        storage.write_bytes(storage.join(output, "inputs.parquet"), listing.encode())
         storage.write_json(storage.join(output, "plan.json"), to_plain(plan))
         return plan, items, []
     there = read_plan(output)
     _refuse_other_run(output, there, plan)
     notes = [] if plan.inputs_sha256 == there.inputs_sha256 else [_what_changed(read_inputs(output), items)]
-    for name in ("batch_size", "threads"):
+    for name in ("batch_size", "inference_batch", "threads"):
         if getattr(there, name) != getattr(plan, name):
             notes.append(f"keeps {name} {getattr(there, name)} of the run that is continued (so that results repeat)")
     return there, read_inputs(output), notes
@@ -145,8 +155,10 @@ def read_plan(output: str) -> LabelPlan:
     """OUTPUT/plan.json."""
     uri = storage.join(output, "plan.json")
     data = storage.read_json(uri)
-    if data.get("format_version", 0) > FORMAT_VERSION:
-        raise UserError(f"{uri}: written by a newer version; update this suite, or use another --output")
+    version = data.get("format_version", 0)
+    if version != FORMAT_VERSION:
+        age, advice = ("a newer", "update this suite") if version > FORMAT_VERSION else ("an older", "finish it there")
+        raise UserError(f"{uri}: the run was begun by {age} version of this suite; {advice}, or use another --output")
     return from_plain(LabelPlan, data, source=uri)
 
 
@@ -155,13 +167,14 @@ def _refuse_other_run(output: str, there: LabelPlan, now: LabelPlan) -> None:
     different = [name for name in names if getattr(there, name) != getattr(now, name)]
     if different:
         values = [f"{name}: {getattr(there, name)} there, {getattr(now, name)} now" for name in different]
+        same = "; ".join(MEANT[name] for name in different if name in MEANT) or "the same settings"
         raise UserError(
             f"--output {output} holds a labelling run with other settings ({'; '.join(values)}). "
-            "Give the same model and settings to continue it, or another --output to begin a new one"
+            f"To continue it give {same}; to begin a new one, another --output"
         )
 
 
-def _what_changed(there: list[Item], now: list[Item]) -> str:
+def _what_changed(there: Sequence[Item], now: Sequence[Item]) -> str:
     old, new = {item.id for item in there}, {item.id for item in now}
     added, gone = sorted(new - old), sorted(old - new)
     parts = [f"{len(added)} new files (such as {added[0]})"] if added else []
@@ -170,27 +183,14 @@ def _what_changed(there: list[Item], now: list[Item]) -> str:
     return f"the input folder has changed since this run began: {what}; new files need a run with another --output"
 
 
-def _encode_inputs(items: list[Item]) -> bytes:
-    rows = {name: [getattr(item, name) for item in items] for name in INPUTS.names}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(rows, schema=INPUTS), buffer, compression="zstd")
-    return buffer.getvalue()
+def read_inputs(output: str) -> Listing:
+    """OUTPUT/inputs.parquet."""
+    return Listing.decode(storage.read_bytes(storage.join(output, "inputs.parquet")))
 
 
-def read_inputs(output: str) -> list[Item]:
-    """OUTPUT/inputs.parquet, sorted by id."""
-    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(output, "inputs.parquet"))))
-    columns = [table.column(name).to_pylist() for name in INPUTS.names]
-    return [Item(*row) for row in zip(*columns, strict=True)]
-
-
-def by_shard(plan: LabelPlan, items: list[Item]) -> dict[int, list[Item]]:
-    """Shard number -> its inputs, sorted by id; shards without inputs are left out."""
-    shards: dict[int, list[Item]] = {}
-    for item in items:
-        digest = hashlib.sha256(item.id.encode()).digest()
-        shards.setdefault(int.from_bytes(digest[:8], "big") % plan.num_shards, []).append(item)
-    return {shard: sorted(shards[shard], key=lambda item: item.id) for shard in sorted(shards)}
+def by_shard(plan: LabelPlan, items: Sequence[Item]) -> Shards:
+    """Shard number -> its inputs."""
+    return Shards(items, plan.num_shards, plan.rows_per_shard, plan.in_order)
 
 
 def chunks(plan: LabelPlan, shard: int, items: list[Item]) -> Iterator[Chunk]:
@@ -201,17 +201,10 @@ def chunks(plan: LabelPlan, shard: int, items: list[Item]) -> Iterator[Chunk]:
 
 def chunk_to_plain(chunk: Chunk) -> dict[str, Any]:
     """For a Ray Data row."""
-    return {
-        "shard": chunk.shard,
-        "index": chunk.index,
-        "id": [item.id for item in chunk.items],
-        "size": [item.size for item in chunk.items],
-        "split": [item.split for item in chunk.items],
-    }
+    return {"shard": chunk.shard, "index": chunk.index, **columns_of(chunk.items)}
 
 
 def chunk_from_plain(row: dict[str, Any]) -> Chunk:
     """The inverse of `chunk_to_plain`."""
-    columns = zip(row["id"], row["size"], row["split"], strict=True)
-    items = tuple(Item(str(name), int(size), str(split)) for name, size, split in columns)
-    return Chunk(int(row["shard"]), int(row["index"]), items)
+    columns = [map(int if name == "size" else str, row[name]) for name in INPUTS.names]
+    return Chunk(int(row["shard"]), int(row["index"]), tuple(map(Item, *columns)))

@@ -1,145 +1,30 @@
-"""What came out of a labelling run: counts that must add up, statistics, and a page to look at, least sure first.
-
-Read shard by shard: memory holds the statistics, the ids of the pictures to show, and one shard.
-"""
+"""The result of a labelling run: counts that must add up, the manifest, and a page to look at, least sure first."""
 
 from __future__ import annotations
 
-import heapq
-import io
-import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gaugan import storage
 from gaugan.images import decode_image, grid
 from gaugan.label_audit import LabelCounts, for_manifest
 from gaugan.label_plan import LabelPlan
-from gaugan.labelling import part_uri
+from gaugan.label_rows import verdict
+from gaugan.label_statistics import BINS, Row, Statistics, collect, labelled_rows
 from gaugan.labels import ClassTable, decode_label_map
 from gaugan.pairs import SPLITS, write_manifest
 from gaugan.report import Page, Strip, label_strip
 
-BINS = 100
-WORST, SAMPLED, REFUSED_SHOWN = 60, 24, 200
 SHEET_ROWS = 24
-DUPLICATES_COUNTED = 5_000_000
-"""Beyond so many pictures, equal files are no longer looked for: the hashes would fill the memory."""
-Row = dict[str, Any]
-Shown = tuple[float, str, int]
-"""Sort key, id, shard."""
-
-
-@dataclass
-class Statistics:
-    """Sums over all outcome rows."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    codes: Counter[str] = field(default_factory=Counter)
-    review: int = 0
-    duplicates: int = 0
-    """Pictures whose file is byte by byte equal to an earlier one's."""
-    confidence_sum: float = 0.0
-    histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
-    area_sum: np.ndarray | None = None
-    present: np.ndarray | None = None
-    """How many pictures show each class at all."""
-    worst: list[Shown] = field(default_factory=list)
-    sampled: list[Shown] = field(default_factory=list)
-    refused: list[Row] = field(default_factory=list)
-    _hashes: set[bytes] = field(default_factory=set)
-
-    @property
-    def labelled(self) -> int:
-        return self.statuses["labelled"]
-
-    @property
-    def failure_rate(self) -> float:
-        """Refused among labelled and refused; skipped files are no pictures."""
-        return self.statuses["refused"] / max(1, self.labelled + self.statuses["refused"])
-
-    def add(self, row: Row, shard: int) -> None:
-        """One outcome row."""
-        self.statuses[row["status"]] += 1
-        if row["code"]:
-            self.codes[row["code"]] += 1
-        if row["status"] == "refused" and len(self.refused) < REFUSED_SHOWN:
-            self.refused.append(row)
-        if row["status"] == "labelled":
-            self._add_labelled(row, shard)
-
-    def _add_labelled(self, row: Row, shard: int) -> None:
-        confidence = row["confidence"]
-        self.review += "review" in row["note"]
-        self.confidence_sum += confidence
-        self.histogram[min(BINS - 1, int(confidence * BINS))] += 1
-        _keep_smallest(self.worst, (confidence, row["id"], shard), WORST)
-        _keep_smallest(self.sampled, (float(zlib.crc32(row["id"].encode())), row["id"], shard), SAMPLED)
-        if len(self._hashes) < DUPLICATES_COUNTED:
-            digest = bytes.fromhex(row["sha256"][:32])
-            self.duplicates += digest in self._hashes
-            self._hashes.add(digest)
-
-    def add_areas(self, shares: np.ndarray) -> None:
-        """(N, C) shares of N pictures."""
-        total, seen = shares.sum(axis=0), (shares > 0).sum(axis=0)
-        self.area_sum = total if self.area_sum is None else self.area_sum + total
-        self.present = seen if self.present is None else self.present + seen
-
-    def to_plain(self, classes: ClassTable) -> dict[str, Any]:
-        """The content of stats.json (without the speed, which the job adds)."""
-        count = max(1, self.labelled)
-        area = np.zeros(classes.num_classes) if self.area_sum is None else self.area_sum / count
-        present = np.zeros(classes.num_classes) if self.present is None else self.present / count
-        return {
-            "inputs": sum(self.statuses.values()),
-            "labelled": self.labelled,
-            "refused": self.statuses["refused"],
-            "skipped": self.statuses["skipped"],
-            "codes": dict(self.codes.most_common()),
-            "failure_rate": round(self.failure_rate, 6),
-            "review": self.review,
-            "duplicates": self.duplicates,
-            "confidence": {"mean": round(self.confidence_sum / count, 4), "histogram": self.histogram.tolist()},
-            "class_share": {name: round(float(v), 5) for name, v in zip(classes.names, area, strict=True)},
-            "class_present": {name: round(float(v), 5) for name, v in zip(classes.names, present, strict=True)},
-        }
-
-
-def _keep_smallest(kept: list[Shown], candidate: Shown, count: int) -> None:
-    """Keeps the `count` smallest in a heap of negated keys (its top is the largest kept)."""
-    item = (-candidate[0], candidate[1], candidate[2])
-    if len(kept) < count:
-        heapq.heappush(kept, item)
-    else:
-        heapq.heappushpop(kept, item)
-
-
-def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
-    """Reads all outcome rows (and the areas beside the pairs) of the finished shards."""
-    statistics = Statistics()
-    for shard in sorted(shards):
-        for row in _read(part_uri(output, "outcomes", shard)):
-            statistics.add(row, shard)
-        if shards[shard]["pairs"]:
-            rows = _read(part_uri(output, "pairs", shard), columns=["provenance"])
-            statistics.add_areas(np.array([json.loads(row["provenance"])["areas"] for row in rows]))
-    return statistics
-
-
-def _read(uri: str, **options: Any) -> list[Row]:
-    rows: list[Row] = pq.read_table(io.BytesIO(storage.read_bytes(uri)), **options).to_pylist()
-    return rows
+Shards = dict[int, dict[str, Any]]
+"""Shard -> its summary."""
 
 
 def write_result(
-    output: str, plan: LabelPlan, classes: ClassTable, finished: dict[int, dict[str, Any]], speed: dict[str, float]
+    output: str, plan: LabelPlan, classes: ClassTable, finished: Shards, speed: dict[str, float]
 ) -> tuple[dict[str, Any], str]:
     """Checks that every input has its row, then writes report, stats.json and, last, manifest.json.
 
@@ -154,30 +39,31 @@ def write_result(
     for summary in finished.values():
         splits.update(summary["splits"])
     stats = {**statistics.to_plain(classes), "splits": dict(splits), **speed}
-    page = write_report(output, plan, classes, statistics)
+    page = write_report(output, plan, classes, statistics, finished)
     storage.write_json(storage.join(output, "stats.json"), stats)
     files = [
         {"path": f"pairs/part-{shard:05d}.parquet", "rows": summary["pairs"], "sha256": summary["pairs_sha256"]}
         for shard, summary in sorted(finished.items())
         if summary["pairs"]
     ]
-    maker = {"system": "unet", "model": plan.model, "model_hash": plan.model_hash}
-    write_manifest(output, classes, files, dict(splits), {"labelled_by": maker, **_label_audit(classes, finished)})
+    decided = ("model", "model_hash", "device", "precision", "mirror", "inference_batch", "threads")
+    maker = {"system": "unet", **{name: getattr(plan, name) for name in decided}}
+    write_manifest(
+        output, classes, files, dict(splits), {"labelled_by": maker, "label_audit": _label_audit(classes, finished)}
+    )
     return stats, page
 
 
-def _label_audit(classes: ClassTable, finished: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """The manifest's "label_audit"; {} when a shard stems from a version that did not count."""
-    if not all("labels" in summary for summary in finished.values()):
-        return {}
+def _label_audit(classes: ClassTable, finished: Shards) -> dict[str, Any]:
+    """The manifest's "label_audit"."""
     # In the order of the shards, not of their ends: the manifest's bytes are the same for any number of workers.
     shards = sorted(finished.items())
     counts = sum((LabelCounts.from_plain(each["labels"]) for _, each in shards), LabelCounts())
     sizes = {f"pairs/part-{number:05d}.parquet": each["pairs_bytes"] for number, each in shards if each["pairs"]}
-    return {"label_audit": for_manifest(counts, classes, sizes)}
+    return for_manifest(counts, classes, sizes)
 
 
-def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics) -> str:
+def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics, finished: Shards) -> str:
     """OUTPUT/report/index.html with its pictures; returns its URI."""
     stats = statistics.to_plain(classes)
     page = Page(
@@ -190,60 +76,81 @@ def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: 
             "inputs": stats["inputs"],
             "labelled": stats["labelled"],
             "refused": stats["refused"],
-            "skipped (no pictures)": stats["skipped"],
+            "skipped": stats["skipped"],
+            "accepted": stats["accept"],
+            f"to review (confidence below {plan.min_confidence:g})": stats["review"],
+            f"rejected (below {plan.reject_confidence:g})": stats["reject"],
             "mean confidence": stats["confidence"]["mean"],
-            f"to review (below {plan.min_confidence:g})": stats["review"],
+            "specks per picture": stats["specks"]["mean"],
             "byte-identical copies": stats["duplicates"],
+            "look like an earlier one": stats["near_duplicates"],
         }
     )
-    _show_statistics(page, stats, classes)
-    _show_pictures(page, output, plan, classes, statistics)
+    if stats["labelled"]:
+        _show_statistics(page, stats, classes)
+        _show_pictures(page, output, plan, classes, statistics, finished)
     _show_refused(page, stats, statistics)
     return page.save()
 
 
 def _show_statistics(page: Page, stats: dict[str, Any], classes: ClassTable) -> None:
-    if not stats["labelled"]:
-        return
-    counts = stats["confidence"]["histogram"]
-    first = next(place for place, count in enumerate(counts) if count)
     page.heading("Confidence", "Mean over a picture's pixels of the U-Net's largest class probability.")
-    page.histogram(counts[first:], first / BINS, 1.0)
+    _show_shares(page, stats["confidence"]["histogram"])
+    page.heading("Entropy", "Mean over a picture's pixels: 0 = sure, 1 = all classes are as likely.")
+    _show_shares(page, stats["entropy"]["histogram"])
+    removal = "before any removal" if stats["specks"]["mean"] else "there are none"
+    page.heading("Specks", f"How many pictures have so many components under 0.02 % of the area ({removal}).")
+    edges = stats["specks"]["from"]
+    names = [
+        str(low) if high == low + 1 else f"{low} to {high - 1}" for low, high in zip(edges, edges[1:], strict=False)
+    ]
+    columns = zip([*names, f"{edges[-1]} or more"], map(float, stats["specks"]["histogram"]), strict=True)
+    page.bars(dict(columns), form="{:,.0f}")
     page.heading("Classes", "Mean share of the area, in percent; in brackets, how many pictures show the class.")
     names = [f"{name} ({100 * share:.0f} %)" for name, share in stats["class_present"].items()]
     values = dict(zip(names, (100 * share for share in stats["class_share"].values()), strict=True))
     page.bars(values, classes.colours, form="{:.1f}")
 
 
-def _show_pictures(page: Page, output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics) -> None:
-    note = "Picture, label map, overlay. If these are usable, so is the rest; if not, annotate some of them by hand."
+def _show_shares(page: Page, counts: list[int]) -> None:
+    """A histogram over [0, 1], cut to where there is something."""
+    places = [place for place, count in enumerate(counts) if count]
+    first, last = places[0], places[-1] + 1
+    page.histogram(counts[first:last], first / BINS, last / BINS)
+
+
+def _show_pictures(
+    page: Page, output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics, finished: Shards
+) -> None:
+    note = "Picture, label map, overlay. If these are usable, so is the rest; if not, correct some of them by hand."
     sections = [
         ("Least sure first", note, statistics.worst, "worst"),
         ("A fair sample", "Drawn by the hash of the name.", statistics.sampled, "sample"),
     ]
     for title, note, shown, name in sections:
-        if not shown:
-            continue
         page.heading(title, note)
         page.legend(classes)
         order = [(key, shard) for _, key, shard in sorted(shown, reverse=True)]
         strips, sheet = [], []
-        for place, (row, picture) in enumerate(_strips(output, order, classes)):
+        for place, (row, picture) in enumerate(_strips(output, order, classes, finished)):
             path = page.picture(f"{name}-{place:03d}", picture)
-            low = row["confidence"] < plan.min_confidence
-            strips.append(Strip(path, row["id"], f"{row['confidence']:.3f}", warn=low))
+            judged = verdict(row["confidence"], plan)
+            number = f"{row['confidence']:.3f}" + ("" if judged == "accept" else f" {judged}")
+            strips.append(Strip(path, row["id"], number, warn=judged != "accept"))
             sheet.append(picture)
         page.sheet(strips)
         page.picture(f"sheet-{name}", grid(sheet[:SHEET_ROWS], columns=2))
 
 
-def _strips(output: str, order: list[tuple[str, int]], classes: ClassTable) -> Iterator[tuple[Row, np.ndarray]]:
-    """(pairs row, picture | label map | overlay) of each (id, shard), one shard in memory at a time."""
+def _strips(
+    output: str, order: list[tuple[str, int]], classes: ClassTable, finished: Shards
+) -> Iterator[tuple[Row, np.ndarray]]:
+    """(row, picture | label map | overlay) of each (id, shard), one shard in memory at a time."""
     drawn: dict[str, tuple[Row, np.ndarray]] = {}
     for shard in sorted({shard for _, shard in order}):
         wanted = {key for key, place in order if place == shard}
         columns = ["id", "image", "label_map", "confidence"]
-        for row in _read(part_uri(output, "pairs", shard), columns=columns, filters=[("id", "in", wanted)]):
+        for row in labelled_rows(output, finished[shard], columns, filters=[("id", "in", wanted)]):
             image, label_map = decode_image(row.pop("image")), decode_label_map(row.pop("label_map"), classes)
             drawn[row["id"]] = row, label_strip(image, label_map, classes)
     for key, _ in order:

@@ -183,7 +183,7 @@ def palette(table: ClassTable) -> list[int]:
     return [int(value) for value in colours.reshape(-1)]
 
 
-def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
+def encode_label_map(label_map: np.ndarray, table: ClassTable, compress_level: int = 6) -> bytes:
     """uint8 (H, W) -> bytes of an 8-bit palette PNG whose indices are the class ids; 255 is kept."""
     from PIL import Image
 
@@ -191,7 +191,7 @@ def encode_label_map(label_map: np.ndarray, table: ClassTable) -> bytes:
     picture = Image.frombytes("P", (label_map.shape[1], label_map.shape[0]), np.ascontiguousarray(label_map).tobytes())
     picture.putpalette(palette(table))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=6)
+    picture.save(buffer, "PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 

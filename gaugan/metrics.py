@@ -37,41 +37,53 @@ def label_scores(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     return scores | {f"iou_{name}": float(v) for name, v in zip(names, per_class, strict=True) if not np.isnan(v)}
 
 
-def components(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """4-connected components of equal ids in a (H, W) map: their sizes in pixels (K,) and their ids (K,)."""
-    _, sizes, ids = component_map(label_map)
-    return sizes[sizes > 0], ids[sizes > 0]
-
-
 def component_map(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The 4-connected component that each pixel of a (H, W) map belongs to, int64 (H, W); by that number, the sizes in
     pixels (0 = the number is not used) and the ids.
-
-    Horizontal runs are united with the runs below by hooking and pointer jumping, all vectorised: about 2 ms at 256 px.
     """
-    run_starts = np.ones(label_map.shape, dtype=bool)
-    run_starts[:, 1:] = label_map[:, 1:] != label_map[:, :-1]
-    run = (np.cumsum(run_starts) - 1).reshape(label_map.shape)  # number of the run that each pixel belongs to
-    touching = label_map[1:] == label_map[:-1]
-    # A pair is needed only where the run above or the run below begins: further pixels repeat it.
-    touching &= run_starts[1:] | run_starts[:-1] | (np.arange(label_map.shape[1]) == 0)
-    above, below = run[:-1][touching], run[1:][touching]
-    root = np.arange(run[-1, -1] + 1)
+    root, lengths, ids = _united_runs(label_map)
+    sizes = np.bincount(root, weights=lengths, minlength=len(root)).astype(np.int64)
+    return np.repeat(root, lengths).reshape(label_map.shape), sizes, ids
+
+
+def _united_runs(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A map as horizontal runs of equal ids, in reading order: the number of the first run of each run's component,
+    the runs' lengths and ids, all (runs,).
+
+    Runs are united with those below by hooking and pointer jumping, all vectorised: 0.4 ms for a portrait of 512 px.
+    """
+    width, flat = label_map.shape[1], label_map.reshape(-1)
+    begins = np.ones(label_map.shape, dtype=bool)
+    np.not_equal(label_map[:, 1:], label_map[:, :-1], out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    # Two runs that touch do so where one of them begins.
+    below = starts[np.searchsorted(starts, width) :]
+    above = starts[: np.searchsorted(starts, len(flat) - width)]
+    below, above = below[flat[below] == flat[below - width]], above[flat[above] == flat[above + width]]
+    ends = [np.concatenate([below, above]), np.concatenate([below - width, above + width])]
+    one, other = (np.searchsorted(starts, end, side="right") - 1 for end in ends)
+    root = np.arange(len(starts))
     while True:
-        a, b = root[above], root[below]
+        a, b = root[one], root[other]
         if np.array_equal(a, b):
             break
         np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
         while not np.array_equal(root, jumped := root[root]):
             root = jumped
-    sizes = np.bincount(root, weights=np.bincount(run.ravel()), minlength=len(root)).astype(np.int64)
-    return root[run], sizes, label_map[run_starts]
+    return root, np.diff(starts, append=len(flat)), flat[starts]
 
 
 def num_specks(label_map: np.ndarray, share: float = SPECK_SHARE) -> int:
     """How many 4-connected components of a (H, W) label map are smaller than `share` of it; 255 forms none."""
-    sizes, ids = components(label_map)
-    return int(np.sum((sizes < share * label_map.size) & (ids != IGNORE)))
+    return survey(label_map, share)[0]
+
+
+def survey(label_map: np.ndarray, share: float = SPECK_SHARE) -> tuple[int, np.ndarray]:
+    """The specks of a uint8 (H, W) label map and, as they fall out of the same pass, its pixels of each id, (256,)."""
+    root, lengths, ids = _united_runs(label_map)
+    sizes = np.bincount(root, weights=lengths)
+    specks = (sizes > 0) & (sizes < share * label_map.size) & (ids[: len(sizes)] != IGNORE)
+    return int(specks.sum()), np.bincount(ids, weights=lengths, minlength=256).astype(np.int64)
 
 
 def speck_pixels(label_map: np.ndarray, share: float = SPECK_SHARE) -> np.ndarray:

@@ -44,3 +44,36 @@ class Progress:
         if time.monotonic() - self._told >= every_s:
             self._told = time.monotonic()
             print(self.line(done, note), flush=True)
+
+
+class Pace:
+    """The speed of one run of a labelling job: in all, and once it is in its stride."""
+
+    def __init__(self) -> None:
+        self.skip = 1
+        """Additions that belong to the warming up."""
+        self._began = self._last = time.monotonic()
+        self._marks: list[tuple[float, int]] = []
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        """So many more are done."""
+        self._last, self._done = time.monotonic(), self._done + count
+        if len(self._marks) < self.skip:
+            self._marks.append((self._last, self._done))
+
+    def figures(self) -> dict[str, float]:
+        """labelled_now; seconds and pictures_per_s, of all; first_s, until the first was done; steady_per_s, from the
+        end of the warming up to the last.
+        """
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        marks = self._marks or [(self._began, 0)]
+        first, warm = marks[0], marks[-1]
+        steady = (self._done - warm[1]) / max(self._last - warm[0], 1e-3)
+        return {
+            "labelled_now": self._done,
+            "seconds": round(seconds, 1),
+            "pictures_per_s": round(self._done / seconds, 2),
+            "first_s": round(first[0] - self._began, 2),
+            "steady_per_s": round(steady, 2),
+        }

@@ -25,8 +25,6 @@ from gaugan.unet.config import UNetConfig
 from gaugan.unet.fusion import fuse_activations, fuse_batch_norms
 from gaugan.unet.networks import UNet, computes_bf16
 
-GPU_BATCH = 16
-
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -43,17 +41,18 @@ class Segmentation:
 class Segmenter:
     """A U-Net checkpoint ready for pictures.
 
-    A picture's answer does not depend on its company: a CPU takes one picture per pass (as fast as many), a GPU always
-    GPU_BATCH, the last pass filled up. For a fixed thread count answers repeat bit by bit.
+    A picture's answer does not depend on its company: every pass takes `batch_size` pictures, the last one filled up
+    (on a CPU one picture is as fast as many). For a fixed batch size and thread count answers repeat bit by bit.
     """
 
     def __init__(
         self, unet: nn.Module, classes: ClassTable, image_size: tuple[int, int], *, checkpoint_hash: str = "",
-        device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False,
+        device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False, batch_size: int = 0,
     ) -> None:  # fmt: skip
-        """unet: eval-mode UNet; it is not changed. precision and fast as in `load`."""
+        """unet: eval-mode UNet; it is not changed. precision, fast and batch_size as in `load`."""
         self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
         self.device, self.mirror = torch.device(device), mirror
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
         self.dtype = torch.bfloat16 if fast and precision == "bf16" and computes_bf16(self.device) else torch.float32
         self.memory_format = torch.channels_last if fast else torch.contiguous_format
         unet = fuse_batch_norms(copy.deepcopy(unet)) if fast else copy.deepcopy(unet)
@@ -64,12 +63,14 @@ class Segmenter:
 
     @staticmethod
     def load(
-        uri: str, device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False
-    ) -> Segmenter:
+        uri: str, device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False,
+        batch_size: int = 0,
+    ) -> Segmenter:  # fmt: skip
         """From a checkpoint folder or a run folder.
 
         precision: "bf16" (when the device computes it natively, else fp32) or "fp32"; fast=False is the plain fp32
-        network; mirror=True averages with the mirrored picture: better labels for twice the time.
+        network; mirror=True averages with the mirrored picture: better labels for twice the time; batch_size: pictures
+        per pass, 0 = 1 on a CPU, 16 on a GPU.
         Raises UserError when there is no U-Net checkpoint.
         """
         if precision not in ("bf16", "fp32"):
@@ -82,7 +83,7 @@ class Segmenter:
         unet.load_state_dict(saved.state["networks"]["unet_ema"])
         return Segmenter(
             unet, saved.classes, saved.image_size, checkpoint_hash=saved.hash,
-            device=device, precision=precision, fast=fast, mirror=mirror,
+            device=device, precision=precision, fast=fast, mirror=mirror, batch_size=batch_size,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -100,13 +101,14 @@ class Segmenter:
         A picture is scaled to fit `image_size`, its border repeated to fill it; probabilities are interpolated back.
         """
         answers: list[Segmentation] = []
-        batch = 1 if self.device.type == "cpu" else GPU_BATCH
-        for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            fitted = torch.cat([fit(to_tensor(image)[None], self.image_size) for image in part])
-            fitted = F.pad(fitted, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            ready = [fit(to_tensor(image, self.device)[None], self.image_size) for image in part]
+            fitted = torch.cat(ready) if len(ready) > 1 else ready[0]
+            if len(part) < self.batch_size:
+                fitted = F.pad(fitted, (0, 0, 0, 0, 0, 0, 0, self.batch_size - len(part)))
             for image, answer in zip(part, self.probabilities(fitted), strict=False):
-                answers.append(_segmentation(unfit(answer[None], image.shape[:2])))
+                answers.append(segmentation(unfit(answer[None], image.shape[:2])))
         return answers
 
 
@@ -119,6 +121,8 @@ def _scaled(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
 def fit(image: Tensor, target: tuple[int, int]) -> Tensor:
     """(1, 3, H, W) -> (1, 3, *target): scaled to fit (antialiased), centred, the border repeated outwards."""
     size = image.shape[2], image.shape[3]
+    if size == tuple(target):
+        return image
     height, width = _scaled(size, target)
     if (height, width) != size:
         image = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
@@ -134,7 +138,8 @@ def unfit(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     return inner if (height, width) == size else F.interpolate(inner, size, mode="bilinear")
 
 
-def _segmentation(probabilities: Tensor) -> Segmentation:
+def segmentation(probabilities: Tensor) -> Segmentation:
+    """(1, C, H, W) -> label map, confidence and entropy."""
     confidence, label_map = probabilities[0].max(0)
     entropy = -torch.xlogy(probabilities[0], probabilities[0]).sum(0) / np.log(probabilities.shape[1])
     return Segmentation(

@@ -1,7 +1,8 @@
 """The one door to files: a URI is a local path, file://..., s3://bucket/key or gs://bucket/key (pyarrow.fs underneath).
 
-Credentials and endpoint of S3 come from the environment only (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
-AWS_ENDPOINT_URL). A write is seen whole or not at all: locally a temporary name and a rename, on S3 one object upload.
+S3 is described by the environment only (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, and
+ANONYMOUS below); `use_s3` sets what jobs take as flags. Requests that fail with 5xx, a reset or silence are repeated
+with growing pauses. A write is seen whole or not at all: locally a temporary name and a rename, on S3 one upload.
 Keys of object stores are taken as they are: blanks, '%' and '?' need no quoting (they do in file:// URIs).
 """
 
@@ -30,6 +31,10 @@ TEMPORARY = ".writing-"
 """Local files of this prefix are being written; listings leave them out."""
 S3_ATTEMPTS = 8
 S3_CONNECT_TIMEOUT_S = 10.0
+S3_REQUEST_TIMEOUT_S = 20.0
+"""Without a byte for so long a request counts as lost."""
+ANONYMOUS = "GAUGAN_S3_ANONYMOUS"
+"""Environment variable: public buckets that are read without credentials, separated by commas, or "all"."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,29 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if scheme == "gs":
         return pafs.GcsFileSystem(), path.rstrip("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return _s3(bucket, endpoint), path.rstrip("/")
+    return _s3(bucket, endpoint, is_anonymous(bucket)), path.rstrip("/")
+
+
+def use_s3(endpoint: str = "", region: str = "", anonymous: Sequence[str] = ()) -> dict[str, str]:
+    """Describes S3 for this process and those that it starts; "" and () leave the environment as it is.
+
+    Returns the environment variables that were set, for processes elsewhere.
+    """
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise UserError(f"--s3-endpoint {endpoint}: give the address with its scheme, such as http://{endpoint}")
+    wanted = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": region, ANONYMOUS: ",".join(anonymous)}
+    given = {name: value for name, value in wanted.items() if value}
+    os.environ.update(given)
+    return given
+
+
+def is_anonymous(bucket: str) -> bool:
+    """True for a bucket that is read without credentials."""
+    return bool({bucket, "all"} & set(os.environ.get(ANONYMOUS, "").split(",")))
 
 
 @functools.lru_cache(maxsize=32)
-def _s3(bucket: str, endpoint: str) -> pyarrow.fs.FileSystem:
+def _s3(bucket: str, endpoint: str, anonymous: bool) -> pyarrow.fs.FileSystem:
     """One client per bucket (of one region), kept: making one asks the network."""
     import pyarrow.fs as pafs
 
@@ -114,7 +137,9 @@ def _s3(bucket: str, endpoint: str) -> pyarrow.fs.FileSystem:
         endpoint_override=host.rstrip("/") or None,
         scheme=scheme or "https",
         allow_delayed_open=True,  # small files in one request instead of three
+        anonymous=anonymous,
         connect_timeout=S3_CONNECT_TIMEOUT_S,
+        request_timeout=S3_REQUEST_TIMEOUT_S,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
     )
 
@@ -179,7 +204,7 @@ def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of a file. Raises FileNotFoundError, or OSError when it is larger than `limit` bytes."""
     fs, path = filesystem(uri)
-    with fs.open_input_stream(path) as stream:
+    with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked, whatever its size
         data: bytes = stream.read() if limit is None else stream.read(limit + 1)
     if limit is not None and len(data) > limit:
         raise OSError(f"{uri}: larger than {limit} bytes")
@@ -205,7 +230,7 @@ def write_bytes(uri: str, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         return
     fs, path = filesystem(uri)
-    with fs.open_output_stream(path) as stream:
+    with fs.open_output_stream(path, compression=None) as stream:
         stream.write(data)
 
 

@@ -53,6 +53,12 @@ class JobConfig:
     """CPU cores per worker; 0 = the machine's cores shared evenly. Also its number of threads."""
     use_gpu: bool = False
     """One GPU per worker."""
+    s3_endpoint: str = ""
+    """Address of an S3-compatible store, such as http://minio:9000; "" = AWS_ENDPOINT_URL, or Amazon's."""
+    s3_region: str = ""
+    """Region of the buckets; "" = AWS_REGION, or as the bucket says."""
+    s3_anonymous: tuple[str, ...] = ()
+    """Public buckets to read without credentials, or "all"."""
     dry_run: bool = False
     """Check the inputs, print the resolved config and stop."""
 
@@ -114,6 +120,7 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
     config = parse(config_class, description=description or (sys.modules[main.__module__].__doc__ or ""))
     STOP.listen()
     try:
+        storage.use_s3(config.s3_endpoint, config.s3_region, config.s3_anonymous)
         config = checked_output(config)
         if config.dry_run:
             print(to_yaml(dataclasses.replace(config, dry_run=False)), end="")
@@ -145,7 +152,7 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
 def _reason(error: OSError) -> str:
     """What the system said, with the path and what to look at."""
     path = error.filename or ""
-    advice = "check the path and its permissions; for s3:// also AWS_ENDPOINT_URL, AWS_REGION and the credentials"
+    advice = "check the path and its permissions; for s3:// also --s3-endpoint, --s3-region and the credentials"
     return f"{path}{': ' if path else ''}{error.strerror or error}; {advice}"
 
 
@@ -177,7 +184,7 @@ def checked_output(config: Config) -> Config:
 
 PATH_FIELDS = {
     "output", "input", "model", "annotations", "images", "classes", "segmenter", "judge", "inception", "base", "search",
-    "encoder", "initial", "encoder_weights", "root", "instances",
+    "encoder", "initial", "encoder_weights", "root", "instances", "export_labelme",
 }  # fmt: skip
 NO_PATHS = {"", "none", "imagenet", *NAMED_TABLES}
 
@@ -194,6 +201,8 @@ def _with_absolute_paths(config: Any) -> Any:
             changes[field.name] = f"{kind}:{_absolute(uri)}" if uri else value
         elif field.name == "mix_in":  # URI=PICTURES
             changes[field.name] = tuple(_absolute(uri) + equals + count for uri, equals, count in map(_parted, value))
+        elif field.name == "annotated":
+            changes[field.name] = tuple(map(_absolute, value))
         elif field.name in PATH_FIELDS and isinstance(value, str):
             changes[field.name] = _absolute(value)
     return dataclasses.replace(config, **changes)
@@ -292,7 +301,8 @@ def start_ray(config: JobConfig) -> None:
         return
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if attaches:
-        ray.init(**quiet)
+        given = storage.use_s3(config.s3_endpoint, config.s3_region, config.s3_anonymous)
+        ray.init(**quiet, runtime_env={"env_vars": given} if given else None)
     else:
         cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)

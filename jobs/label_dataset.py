@@ -8,7 +8,9 @@ workers, and the result is the same byte for byte.
 
     OUTPUT/manifest.json, pairs/     the dataset; training jobs take OUTPUT as --input
     OUTPUT/outcomes/                 of every input: id, uri, status (labelled | refused | skipped), code, message,
-                                     sha256, label_sha256, width, height, confidence, note
+                                     sha256, label_sha256, width, height, confidence, note, picture_hash, verdict,
+                                     entropy, specks
+    OUTPUT/rejected/                 label maps below --reject-confidence: not among the training pairs
     OUTPUT/report/index.html         least sure first, statistics, what was refused and why
     OUTPUT/stats.json, plan.json, inputs.parquet, config.yaml, run.json
 """
@@ -16,23 +18,35 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from gaugan import label_plan, labelling, storage
+from gaugan import label_plan, reading, storage
 from gaugan.errors import UserError
-from gaugan.label_plan import Chunk, Item, LabelPlan
+from gaugan.label_plan import LabelPlan
 from gaugan.labels import ClassTable
+from gaugan.listing import Item, Listing, listing_sha256
 from gaugan.plan import square
-from gaugan.progress import Progress
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
+from gaugan.progress import Pace
+from gaugan.sources import Source
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
+from jobs.label_round import label_rounds
+from jobs.label_run import Job, label, open_job, tallies
 from jobs.tracking import Tracker, open_run, resolve_model
 
-MERGES_AT_ONCE = 4
 LABEL_MAP_BYTES = 8 * 1024
+LOGGED = (
+    "labelled", "refused", "skipped", "accept", "review", "reject", "duplicates", "near_duplicates", "failure_rate",
+    "pictures_per_s", "steady_per_s",
+)  # fmt: skip
+"""Figures of stats.json that go to the tracker."""
+POSITIVE = (
+    *("batch_size", "max_pixels", "min_side", "limit", "skip_below", "skip_above", "skip_aspect"),
+    *("round", "round_steps"),
+)
+GPU_BATCH = 16
+"""Pictures per pass: enough to fill a GPU at 256 px and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +54,22 @@ class Config(JobConfig):
     """Flags of jobs/label_dataset.py."""
 
     input: str
-    """Folder or s3:// prefix with pictures (PNG, JPEG, WebP, GIF)."""
+    """Folder or s3:// prefix with pictures (PNG, JPEG, WebP, GIF); or a pattern (quoted: 'in/**/*.jpg'), a .zip or .tar
+    archive, a .parquet file with a column of bytes, a .txt list of URIs. See docs/labelling.md."""
     model: str
     """The U-Net: a run folder, a checkpoint, or models:/unet@champion."""
     num_workers: int = 0
     """U-Nets at work; 0 = one per GPU, or as many as the CPUs and the memory carry."""
     image_size: tuple[int, ...] = ()
     """Crop centrally and resize to this: one number for a square, or height and width; empty = keep each size."""
+    crop: Literal["none", "centre", "face"] = "none"
+    """centre: cut each picture to its central square. face: to a square around the face that a first pass finds."""
     segment_size: tuple[int, ...] = ()
     """Size at which the U-Net works (multiples of 32); empty = its training size."""
     batch_size: int = 16
     """Pictures per unit of work."""
+    inference_batch: int = 0
+    """Pictures per pass of the U-Net, always filled up so that answers repeat; 0 = 1 on CPUs, 16 on a GPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster where processor or GPU has it; labels then repeat bit by bit only on machines that have it."""
     mirror: bool = False
@@ -60,13 +79,40 @@ class Config(JobConfig):
     held_out: float = 0.05
     """Share of the pictures kept for measuring."""
     min_confidence: float = 0.8
-    """Labels below this are kept, with the note "review"."""
+    """Label maps below this have the verdict "review": kept for training, and shown to people first."""
+    reject_confidence: float = 0.0
+    """Label maps below this have the verdict "reject": kept in OUTPUT/rejected, not among the training pairs."""
+    retry_failed: tuple[str, ...] | None = None
+    """Refused inputs are done again, as if they had never failed: all, or those with the codes that follow."""
+    export_labelme: str = ""
+    """Folder to which pictures of the verdicts review and reject are written as labelme JSON, to be corrected and
+    given to jobs/import_annotations.py; "" = none."""
     max_failure_rate: float = 0.2
     """Exit code 3 when a larger share of the pictures was refused; the result is complete all the same."""
-    max_pixels: int = 50_000_000
+    max_pixels: int = 100_000_000
     """Larger pictures are refused before they are decoded."""
     min_side: int = 16
     """Pictures with a smaller side are refused."""
+    round: int = 1
+    """2 = label; train on --annotated and the accepted labels; label anew, into OUTPUT/round2/labelled; 3 = twice."""
+    annotated: tuple[str, ...] = ()
+    """Datasets of annotated pairs for --round; further ones than the first may be imported corrections."""
+    round_steps: int = 500
+    """Training steps of each further round."""
+    skip_below: int | None = None
+    """Skip pictures with a side below so many pixels."""
+    skip_above: int | None = None
+    """Skip pictures with a side above so many pixels."""
+    skip_aspect: float | None = None
+    """Skip pictures of which one side is more than so many times the other."""
+    metadata: str = ""
+    """Danbooru's JSON lines (file, folder, pattern): ratings and tags of pictures named POSTID.jpg, kept with them."""
+    ratings: tuple[str, ...] = ()
+    """With --metadata: skip pictures of other ratings, for example --ratings g s."""
+    bytes_column: str = ""
+    """Of Parquet inputs; empty = image, bytes, data ..., whichever is there."""
+    id_column: str = ""
+    """Of Parquet inputs; empty = id, key, path ...; without one rows are numbered."""
     recursive: bool = True
     """Also the folders below."""
     limit: int | None = None
@@ -75,16 +121,29 @@ class Config(JobConfig):
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise UserError(f"--num-workers {self.num_workers}: 0 (decide by the machine) or more")
-        for name in ("held_out", "min_confidence", "max_failure_rate"):
+        for name in ("held_out", "min_confidence", "reject_confidence", "max_failure_rate"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a share between 0 and 1")
-        for name in ("batch_size", "max_pixels", "min_side", "limit"):
+        if self.reject_confidence > self.min_confidence:
+            raise UserError(
+                f"--reject-confidence {self.reject_confidence}: must not be above --min-confidence "
+                f"{self.min_confidence}: what is rejected would not even be reviewed"
+            )
+        if self.inference_batch < 0:
+            raise UserError(f"--inference-batch {self.inference_batch}: 0 (decide by the device) or more")
+        for name in POSITIVE:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.segment_size and any(side % 32 for side in square(self.segment_size)):
             raise UserError(f"--segment-size {self.segment_size}: a U-Net needs multiples of 32, for example 256")
         if self.image_size and min(square(self.image_size)) < 8:
             raise UserError(f"--image-size {self.image_size}: each side needs at least 8 pixels")
+        if self.crop != "none" and self.image_size and len(set(square(self.image_size))) > 1:
+            raise UserError(
+                f"--crop {self.crop}: gives squares, --image-size {self.image_size} is none; leave out --crop"
+            )
+        if self.ratings and not self.metadata:
+            raise UserError("--ratings: needs --metadata, the file or folder that says each post's rating")
 
     @property
     def threads(self) -> int:
@@ -92,47 +151,27 @@ class Config(JobConfig):
         return self.cpus_per_worker or 1
 
 
-@dataclass
-class Job:
-    """One invocation: what is left to do, and how far it is."""
-
-    config: Config
-    plan: LabelPlan
-    classes: ClassTable
-    shards: dict[int, list[Item]]
-    finished: dict[int, dict[str, Any]]
-    """Summaries of the shards that stand."""
-    missing: dict[int, set[int]] = field(default_factory=dict)
-    """Unfinished shard -> chunks that are not yet written."""
-    tally: Counter[str] = field(default_factory=Counter)
-    """Outcomes of this invocation."""
-    merging: list[Any] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-    def chunks(self, shard: int) -> list[Chunk]:
-        return list(label_plan.chunks(self.plan, shard, self.shards[shard]))
-
-    def work(self) -> Iterator[Chunk]:
-        """The chunks to do, shard by shard, so that shards get complete one after the other."""
-        for shard, wanted in self.missing.items():
-            yield from (chunk for chunk in self.chunks(shard) if chunk.index in wanted)
-
-
 def main(config: Config) -> dict[str, Any]:
     """Labels what is not labelled yet; returns the content of stats.json ({} after a stop or a dry run)."""
+    return label_rounds(config, label_once) if config.round > 1 else label_once(config)
+
+
+def label_once(config: Config) -> dict[str, Any]:
+    """One round."""
+    pace = Pace()
     plan, classes, items = prepare(config)
     if config.dry_run:
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
         return {}
     check_room(config.output, _needed_bytes(items), "the dataset")
-    plan, items, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
+    plan, inputs, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
     for note in notes:
         print(f"note: {note}")
-    job = _job(config, plan, classes, items)
+    job = open_job(config, plan, classes, inputs, pace)
     tracker = open_run(config.tracking, config.output, "label_dataset", config)
     try:
-        _label(job)
+        label(job)
     except BaseException:
         tracker.finish("FAILED")
         raise
@@ -145,35 +184,47 @@ def main(config: Config) -> dict[str, Any]:
     if stats["failure_rate"] > config.max_failure_rate:
         raise TooManyFailuresError(
             f"{stats['refused']} of {stats['refused'] + stats['labelled']} pictures were refused "
-            f"({_tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
+            f"({tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
             f"{config.output}, reasons in {storage.join(config.output, 'report', 'index.html')}"
         )
     return stats
 
 
-def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
+def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     """Checks model and input, and decides the plan. Nothing is written."""
     from gaugan import checkpoint
 
-    if (config.output + "/").startswith(config.input.rstrip("/") + "/"):
+    source = Source(config.input, config.recursive, config.bytes_column, config.id_column)
+    if (config.output + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
         raise UserError(f"--output {config.output}: lies inside --input, and would be read as pictures next time")
     model = checkpoint.find(resolve_model(config.model, config.tracking))
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
         raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; labelling needs a unet")
     height, width = meta["image_size"]
-    items = label_plan.list_inputs(config.input, config.recursive, config.limit, config.held_out, config.seed)
+    items = label_plan.list_inputs(
+        source, config.limit, config.held_out, config.seed, metadata=config.metadata, ratings=config.ratings
+    )
     classes = ClassTable.from_plain(meta["classes"], source=model)
     plan = LabelPlan(
         input=config.input,
+        root=source.root if source.root != config.input else "",
+        in_order=source.in_order,
         model=model,
         model_hash=checkpoint.Checkpoint(model, meta, {}).hash,
         classes_hash=classes.hash,
         segment_size=square(config.segment_size) if config.segment_size else (height, width),
         image_size=square(config.image_size) if config.image_size else None,
+        crop=config.crop,
+        skip_below=config.skip_below,
+        skip_above=config.skip_above,
+        skip_aspect=config.skip_aspect,
+        metadata=config.metadata,
+        ratings=config.ratings,
         max_pixels=config.max_pixels,
         min_side=config.min_side,
         min_confidence=config.min_confidence,
+        reject_confidence=config.reject_confidence,
         held_out=config.held_out,
         seed=config.seed,
         device="cuda" if config.use_gpu else "cpu",
@@ -183,8 +234,9 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, list[Item]]:
         recursive=config.recursive,
         limit=config.limit,
         num_inputs=len(items),
-        inputs_sha256=label_plan.inputs_sha256(items),
+        inputs_sha256=listing_sha256(items),
         batch_size=config.batch_size,
+        inference_batch=config.inference_batch or (GPU_BATCH if config.use_gpu else 1),
         threads=config.threads,
         rows_per_shard=label_plan.ROWS_PER_SHARD,
     )
@@ -200,104 +252,33 @@ def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
     return dataclasses.replace(plan, model=copy)
 
 
-def _needed_bytes(items: list[Item]) -> int:
-    return 2**20 + sum(min(item.size, labelling.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
-
-
-def _job(config: Config, plan: LabelPlan, classes: ClassTable, items: list[Item]) -> Job:
-    """What an earlier invocation has finished is not done again."""
-    job = Job(config, plan, classes, label_plan.by_shard(plan, items), labelling.finished_shards(config.output))
-    staged = labelling.staged_chunks(config.output) if len(job.finished) < len(job.shards) else set()
-    for shard in job.shards:
-        if shard not in job.finished:
-            job.missing[shard] = {c.index for c in job.chunks(shard) if (shard, c.index) not in staged}
-    return job
-
-
-def _label(job: Job) -> None:
-    """Runs the stages over all missing chunks, merges each shard as soon as it is complete."""
-    work = list(job.work())
-    todo = sum(len(chunk.items) for chunk in work)
-    done = job.plan.num_inputs - todo
-    if done:
-        print(f"continues {job.config.output}: {done} of {job.plan.num_inputs} inputs are done", flush=True)
-    if not job.missing:
-        return
-    start_ray(job.config)
-    from jobs.label_stages import run_stages
-    from jobs.stages import share_machine
-
-    for shard in [shard for shard, chunks in job.missing.items() if not chunks]:
-        _merge(job, shard)
-    progress = Progress(job.plan.num_inputs, done, unit="picture")
-    if work:
-        pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
-        print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
-        for row in run_stages(work, job.plan, job.classes, job.config.output, pool, STOP):
-            if row is not None:
-                done += _account(job, row)
-            _collect(job, MERGES_AT_ONCE)
-            progress.tell(done, _tallies(job.tally))
-    _collect(job, 0)
-
-
-def _account(job: Job, row: dict[str, Any]) -> int:
-    """Notes one written chunk; returns its number of inputs."""
-    shard, index = int(row["shard"]), int(row["index"])
-    job.tally.update(dict(zip(row["codes"], map(int, row["counts"]), strict=True)))
-    job.missing[shard].discard(index)
-    if not job.missing[shard]:
-        _merge(job, shard)
-    return int(sum(row["counts"]))
-
-
-def _merge(job: Job, shard: int) -> None:
-    import ray
-
-    from jobs.label_stages import merge
-
-    task = ray.remote(merge).options(num_cpus=0)
-    classes = job.classes.to_plain()
-    job.merging.append(task.remote(shard, job.shards[shard], len(job.chunks(shard)), job.config.output, classes))
-
-
-def _collect(job: Job, leave: int) -> None:
-    """Takes the finished merges; waits until at most `leave` are under way."""
-    import ray
-
-    while job.merging:
-        ready, job.merging = ray.wait(job.merging, timeout=None if len(job.merging) > leave else 0)
-        if not ready:
-            return
-        summary = ray.get(ready[0])
-        job.finished[summary["shard"]] = summary
-        del job.missing[summary["shard"]]
-        storage.remove(storage.join(job.config.output, ".work", f"{summary['shard']:05d}"))
+def _needed_bytes(items: Sequence[Item]) -> int:
+    return 2**20 + sum(min(item.size, reading.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
 
 
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
     """Writes report, stats.json and manifest.json; returns the statistics."""
+    from gaugan.label_export import export_labelme
     from gaugan.label_report import write_result
 
-    now = sum(job.tally.values())
-    seconds = max(time.monotonic() - job.started, 1e-3)
-    speed = {"labelled_now": now, "seconds": round(seconds, 1), "pictures_per_s": round(now / seconds, 2)}
-    stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, speed)
+    stats, page = write_result(job.config.output, job.plan, job.classes, job.finished, job.pace.figures())
     storage.remove(storage.join(job.config.output, ".work"))
-    names = ("labelled", "refused", "skipped", "review", "duplicates", "failure_rate", "pictures_per_s")
-    tracker.log_metrics({"confidence": stats["confidence"]["mean"], **{name: stats[name] for name in names}})
+    if job.config.export_labelme:
+        count = export_labelme(job.config.export_labelme, job.config.output, job.plan, job.classes, job.finished)
+        print(
+            f"{count} doubtful pictures are in {job.config.export_labelme}: correct them with labelme, then "
+            f"jobs/import_annotations.py --annotations {job.config.export_labelme}"
+        )
+    means = {name: stats[name]["mean"] for name in ("confidence", "entropy", "specks")}
+    tracker.log_metrics(means | {name: stats[name] for name in LOGGED})
     tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
     tracker.finish()
-    reasons = f" ({_tallies(stats['codes'])})" if stats["codes"] else ""
+    reasons = f" ({tallies(stats['codes'])})" if stats["codes"] else ""
     print(f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped{reasons}")
-    print(f"mean confidence {stats['confidence']['mean']:.3f}, {stats['review']} to review; look at {page}", flush=True)
+    judged = f"{stats['review']} to review, {stats['reject']} rejected"
+    print(f"mean confidence {stats['confidence']['mean']:.3f}, {judged}; look at {page}", flush=True)
     return stats
-
-
-def _tallies(counts: dict[str, int]) -> str:
-    """{"labelled": 90, "corrupt": 2} -> "corrupt 2"."""
-    return ", ".join(f"{code} {count}" for code, count in sorted(counts.items()) if code != "labelled")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,38 @@
 """Labelling on Ray Data: chunks flow through reading (CPU), the U-Net (a pool of actors) and writing (CPU).
 
-A row of the Ray dataset is one chunk, so nothing depends on how Ray cuts blocks, and a killed actor, task or node costs
-the chunks it held. Pictures are judged in our own code: Ray's reader stops at a bad one, or silently drops blocks.
+Where there is nothing to overlap (no GPU, and the files at hand) the three are one stage. A row of the Ray dataset is
+one chunk, so nothing depends on how Ray cuts blocks, and a killed actor, task or node costs the chunks it held.
+Pictures are judged in our own code: Ray's reader stops at a bad one, or silently drops blocks.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from gaugan import labelling
+from gaugan import label_shards, labelling, reading, storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from gaugan.label_plan import Chunk, Item, LabelPlan, chunk_from_plain, chunk_to_plain
+from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
 from jobs.stages import MAX_BLOCKS, Pool, Row, quiet_context, stream
 
+READ_RETRIES = 64
+"""Each crash of a decoder costs a retry of its task, in which that chunk's pictures are decoded in a child process."""
 
-def read_row(row: Row, plan: Row) -> Row:
-    """{shard, index, id, size, split} -> {chunk, pictures}: decoded."""
+
+def read_row(row: Row, plan: Row, output: str) -> Row:
+    """A row of chunk_to_plain -> {chunk, pictures}: decoded."""
     chunk = chunk_from_plain(row)
-    return _pack(chunk, labelling.read_chunk(chunk, from_plain(LabelPlan, plan)))
+    return _pack(chunk, _read(chunk, from_plain(LabelPlan, plan), output))
+
+
+def _read(chunk: Chunk, plan: LabelPlan, output: str) -> list[reading.Picture]:
+    trace = label_shards.staged_uri(output, chunk.shard, chunk.index).removesuffix(".parquet") + ".begun"
+    return reading.read_chunk(chunk, plan, trace)
 
 
 class LabelActor:
@@ -37,9 +48,15 @@ class LabelActor:
         torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
         torch.backends.cudnn.deterministic = True
         self.segmenter = Segmenter.load(
-            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror
-        )
+            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror,
+            batch_size=self.plan.inference_batch,
+        )  # fmt: skip
         self.segmenter.image_size = self.plan.segment_size
+        if self.plan.precision == "bf16" and self.segmenter.dtype != torch.bfloat16:
+            raise UserError(
+                "--precision bf16: this machine's processor or GPU does not compute it, its labels would differ from "
+                "those of machines that do; use such machines only, or fp32 with another --output"
+            )
         if self.segmenter.checkpoint_hash != self.plan.model_hash:
             raise UserError(
                 f"{self.plan.model}: changed since the run began (its hash is another); use another --output"
@@ -50,58 +67,80 @@ class LabelActor:
         return _pack(chunk, labelling.label_chunk(pictures, self.segmenter))
 
 
+class WholeLabelActor(LabelActor):
+    """Reads, labels and writes: nothing travels between processes when all of it is work for one CPU."""
+
+    def __init__(self, plan: Row, classes: Row, output: str) -> None:
+        super().__init__(plan)
+        self.classes, self.output = ClassTable.from_plain(classes), output
+
+    def __call__(self, row: Row) -> Row:
+        chunk = chunk_from_plain(row)
+        pictures = labelling.label_chunk(_read(chunk, self.plan, self.output), self.segmenter)
+        return _tally(chunk, label_shards.write_chunk(chunk, pictures, self.plan, self.classes, self.output))
+
+
 def write_row(row: Row, plan: Row, classes: Row, output: str) -> Row:
     """Writes the chunk's file; the row becomes its tally."""
     chunk, pictures = _unpack(row)
     table = ClassTable.from_plain(classes)
-    tally = labelling.write_chunk(chunk, pictures, from_plain(LabelPlan, plan), table, output)
+    tally = label_shards.write_chunk(chunk, pictures, from_plain(LabelPlan, plan), table, output)
+    return _tally(chunk, tally)
+
+
+def _tally(chunk: Chunk, tally: Counter[str]) -> Row:
     return {"shard": chunk.shard, "index": chunk.index, "codes": list(tally), "counts": list(tally.values())}
 
 
-def merge(shard: int, items: list[Item], num_chunks: int, output: str, classes: Row) -> Row:
-    """labelling.merge_shard, as a Ray task."""
-    return labelling.merge_shard(shard, items, num_chunks, output, ClassTable.from_plain(classes))
-
-
-def _pack(chunk: Chunk, pictures: list[labelling.Picture]) -> Row:
+def _pack(chunk: Chunk, pictures: list[reading.Picture]) -> Row:
     # Pickled by us: pictures of different sizes have no column type, and Ray would try several before it gave up.
     return {"data": pickle.dumps((chunk, pictures), protocol=5)}
 
 
-def _unpack(row: Row) -> tuple[Chunk, list[labelling.Picture]]:
+def _unpack(row: Row) -> tuple[Chunk, list[reading.Picture]]:
     chunk, pictures = pickle.loads(row["data"])  # noqa: S301 - made by _pack in the stage before
     return chunk, pictures
 
 
 def run_stages(
-    work: list[Chunk], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool, should_stop: Callable[[], bool]
+    work: Iterable[Chunk],
+    num_chunks: int,
+    plan: LabelPlan,
+    classes: ClassTable,
+    output: str,
+    pool: Pool,
+    should_stop: Callable[[], bool],
 ) -> Iterator[Row | None]:
     """Labels the chunks; yields each one's tally {shard, index, codes, counts} as it is written, and None every half
     second without one. Ends early when `should_stop()`.
     """
-    return stream(lambda: _dataset(work, plan, classes, output, pool), should_stop)
+    blocks = _blocks(work, num_chunks)
+    return stream(lambda: _dataset(blocks, plan, classes, output, pool), should_stop)
 
 
-def _dataset(work: list[Chunk], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool) -> Any:
-    """The lazy Ray dataset of the three stages."""
+def _blocks(work: Iterable[Chunk], num_chunks: int) -> list[Any]:
+    """The chunks as the tables of up to MAX_BLOCKS blocks; as objects they exist for one block at a time."""
+    import pyarrow as pa
+
+    rest, size = iter(work), -(-num_chunks // MAX_BLOCKS)
+    parts = iter(lambda: [chunk_to_plain(chunk) for chunk in islice(rest, size)], [])
+    return [pa.Table.from_pylist(part) for part in parts]
+
+
+def _dataset(blocks: list[Any], plan: LabelPlan, classes: ClassTable, output: str, pool: Pool) -> Any:
+    """The lazy Ray dataset: three stages that overlap, or one where there is nothing to wait for."""
     import ray.data
 
     quiet_context(pool)
-    plain = to_plain(plan)
-    rows = [chunk_to_plain(chunk) for chunk in work]
-    source: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
+    plain, place = to_plain(plan), {"classes": classes.to_plain(), "output": output}
+    source: Any = ray.data.from_arrow(blocks)
+    actors = {"compute": ray.data.ActorPoolStrategy(size=pool.num_workers), "num_cpus": pool.actor_cpus}
+    if plan.device == "cpu" and storage.is_local(plan.input) and storage.is_local(output):
+        return source.map(WholeLabelActor, fn_constructor_kwargs={"plan": plain, **place}, **actors)
     return (
-        source.map(read_row, fn_kwargs={"plan": plain}, num_cpus=pool.read_cpus)
-        .map(
-            LabelActor,
-            fn_constructor_kwargs={"plan": plain},
-            compute=ray.data.ActorPoolStrategy(size=pool.num_workers),
-            num_cpus=pool.actor_cpus,
-            num_gpus=1 if plan.device == "cuda" else None,
+        source.map(
+            read_row, fn_kwargs={"plan": plain, "output": output}, num_cpus=pool.read_cpus, max_retries=READ_RETRIES
         )
-        .map(
-            write_row,
-            fn_kwargs={"plan": plain, "classes": classes.to_plain(), "output": output},
-            num_cpus=pool.write_cpus,
-        )
+        .map(LabelActor, fn_constructor_kwargs={"plan": plain}, num_gpus=1 if plan.device == "cuda" else None, **actors)
+        .map(write_row, fn_kwargs={"plan": plain, **place}, num_cpus=pool.write_cpus)
     )

@@ -28,11 +28,12 @@ def acquire(output: str, command: str) -> None:
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     mine = {**_identity(), "command": command, "since": since, "beat": time.time()}
     for _ in range(2):
-        if _create(uri, json.dumps(mine, indent=2).encode()):
+        created = _create(uri, json.dumps(mine, indent=2).encode())
+        holder = {} if created else _read(uri)
+        if created or holder.get("beat") == mine["beat"]:  # written, and only the answer was lost
             atexit.register(release, output)
             threading.Thread(target=_beat, args=(uri, mine), daemon=True, name="lock").start()
             return
-        holder = _read(uri)
         if _same_process(holder, mine):
             return
         if holder and not _is_gone(holder):
@@ -106,11 +107,14 @@ def _create(uri: str, data: bytes) -> bool:
             return False
         return True
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import ClientError
 
+    # A repeated request finds the object that it has made when only the answer was lost: the caller looks who holds it.
+    patient = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=10, read_timeout=20)
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
-        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        boto3.client("s3", config=patient).put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict"):
             return False

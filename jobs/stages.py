@@ -18,6 +18,10 @@ BLOCK_BYTES = 2**20
 BUFFER_BYTES = 64 * 2**20
 """Room in the object store for each actor's waiting chunks (and once more for reading and writing)."""
 ACTOR_MEMORY_BYTES = 1.5 * 2**30
+READING_SHARE = 0.12
+"""Of the CPUs, promised to reading and writing: about what they take at 512 px. The U-Nets' processes are as many as
+fit all CPUs; who has work gets the time.
+"""
 POLL_S = 0.5
 Row = dict[str, Any]
 
@@ -49,8 +53,8 @@ def share_machine(num_workers: int, threads: int, use_gpu: bool) -> Pool:
         num_workers = num_workers or gpus
     else:
         by_memory = int(resources.get("memory", 4 * ACTOR_MEMORY_BYTES) // ACTOR_MEMORY_BYTES)
-        num_workers = num_workers or max(1, min(int((cpus - 1) // threads), by_memory))
-    actor_cpus = min(float(threads), max(0.25, (cpus - 1) / num_workers))
+        num_workers = num_workers or max(1, min(int(cpus // threads), by_memory))
+    actor_cpus = min(float(threads), max(0.25, (cpus - max(1.0, READING_SHARE * cpus)) / num_workers))
     return Pool(num_workers, actor_cpus, *((1.0, 0.5) if cpus >= 8 else (0.5, 0.25)))
 
 

@@ -19,10 +19,10 @@ from gaugan.annotations import (
     rasterise,
     read_labelme,
     read_picture,
-    write_labelme,
 )
 from gaugan.errors import UserError
 from gaugan.labelme_shapes import MAX_POINTS
+from gaugan.labelme_writer import write_labelme
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from gaugan.shapes import class_ids, find_id
 

@@ -132,7 +132,7 @@ PHOTO_PNG, PHOTO_JPEG = encoded(PHOTO), encoded(PHOTO, "JPEG")
         (b"hello, this is text", "not_an_image"),
         (b"<!DOCTYPE html><html></html>", "not_an_image"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image"),
-        (PHOTO_PNG[:8], "corrupt"),
+        (PHOTO_PNG[:8], "truncated"),
         (PHOTO_PNG[: len(PHOTO_PNG) * 7 // 10], "truncated"),
         (PHOTO_JPEG[: len(PHOTO_JPEG) * 7 // 10], "truncated"),
         (encoded(PHOTO, "WEBP")[:-300], "truncated"),

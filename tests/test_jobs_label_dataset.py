@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +12,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tiny_models import save_unet, write_portraits
+from tiny_models import save_unet, write_pairs, write_portraits
 
 from gaugan import label_plan
 from gaugan.errors import UserError
 from gaugan.images import encode_png
-from gaugan.labelling import OUTCOMES
+from gaugan.label_rows import OUTCOMES
 from gaugan.pairs import Pairs
 from gaugan.portraits import draw_portrait
 from jobs import label_dataset as job
+from jobs import label_run
 from jobs.command import STOP, TooManyFailuresError
 
 COUNT = 26
@@ -89,19 +91,19 @@ def test_every_input_has_one_outcome_row_and_the_good_ones_a_pair(straight: Path
 def test_a_stopped_run_continues_with_other_workers_and_ends_with_the_same_bytes(
     straight: Path, tmp_path: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account, seen = job._account, []
+    account, seen = label_run._account, []
 
-    def stop_after_three_chunks(running: job.Job, row: dict) -> int:
+    def stop_after_three_chunks(running: label_run.Job, row: dict) -> int:
         seen.append(row)
         if len(seen) == 3:
             STOP.event.set()
         return account(running, row)
 
-    monkeypatch.setattr(job, "_account", stop_after_three_chunks)
+    monkeypatch.setattr(label_run, "_account", stop_after_three_chunks)
     assert job.main(config(tmp_path, pictures, unet)) == {}
     assert not (tmp_path / "manifest.json").exists()
     STOP.event.clear()
-    monkeypatch.setattr(job, "_account", account)
+    monkeypatch.setattr(label_run, "_account", account)
     stats = job.main(config(tmp_path, pictures, unet, num_workers=2, batch_size=16))
     assert stats["labelled_now"] <= stats["inputs"] - 12
     assert files(tmp_path) == files(straight)
@@ -120,6 +122,50 @@ def test_another_model_is_refused_with_both_hashes(straight: Path, tmp_path: Pat
         job.main(config(straight, pictures, other))
     found = json.loads((straight / "plan.json").read_text())["model_hash"]
     assert found in str(refusal.value) and "another --output" in str(refusal.value)
+
+
+@pytest.mark.ray
+def test_refused_inputs_are_done_again_as_if_they_had_never_failed(
+    straight: Path, tmp_path: Path, pictures: str, unet: str
+) -> None:
+    source = tmp_path / "in"
+    shutil.copytree(pictures, source)
+    for number in (3, 9):
+        (source / "more" / f"{number:03d}.png").write_bytes(b"")
+    first = job.main(config(tmp_path / "out", str(source), unet))
+    assert first["codes"]["empty"] == 3 and files(tmp_path / "out") != files(straight)
+    shutil.copytree(pictures, source, dirs_exist_ok=True)
+    stats = job.main(config(tmp_path / "out", str(source), unet, retry_failed=("empty",), num_workers=2))
+    assert stats["labelled_now"] == 3 and stats["codes"]["empty"] == 1
+    for kind in ("pairs", "outcomes"):
+        found, wanted = (
+            [row | {"uri": ""} for row in pq.read_table(output / kind).sort_by("id").to_pylist()]
+            for output in (tmp_path / "out", straight)
+        )
+        assert found == wanted
+
+
+@pytest.mark.ray
+def test_a_second_round_learns_from_accepted_labels_and_labels_everything_anew(
+    ray_local: None, tmp_path: Path, pictures: str, unet: str
+) -> None:
+    annotated = write_pairs(tmp_path / "annotated", 12, 4)
+    flags = {"round": 2, "annotated": (annotated,), "round_steps": 2, "min_confidence": 0.0, "max_failure_rate": 1.0}
+    stats = job.main(config(tmp_path / "out", pictures, unet, **flags))
+    first, second = tmp_path / "out", tmp_path / "out" / "round2" / "labelled"
+    assert stats["labelled"] == COUNT
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (first, second)]
+    assert manifests[0]["labelled_by"]["model_hash"] != manifests[1]["labelled_by"]["model_hash"]
+    accepted = Pairs.open(str(tmp_path / "out" / "round2" / "accepted"))
+    assert accepted.num("train") == Pairs.open(str(first)).num("train") and accepted.num("held_out") == 0
+    before = files(second)
+    assert job.main(config(tmp_path / "out", pictures, unet, **flags))["labelled_now"] == 0
+    assert files(second) == before
+
+
+def test_a_second_round_without_annotations_is_refused(pictures: str, unet: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--annotated PAIRS"):
+        job.main(config(tmp_path, pictures, unet, round=2))
 
 
 @pytest.mark.ray
@@ -142,6 +188,9 @@ def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
         ({"batch_size": 0}, "--batch-size 0"),
         ({"segment_size": (100,)}, "multiples of 32"),
         ({"num_workers": -1}, "--num-workers -1"),
+        ({"min_confidence": 0.5, "reject_confidence": 0.6}, "--reject-confidence 0.6"),
+        ({"inference_batch": -1}, "--inference-batch -1"),
+        ({"round": 0}, "--round 0"),
     ],
 )
 def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> None:

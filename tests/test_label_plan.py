@@ -1,13 +1,16 @@
 """The plan of a labelling run: its listing, its units of work, and when a rerun is refused."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from tiny_models import make_plan
 
 from gaugan.errors import UserError
-from gaugan.label_plan import Item, by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.label_plan import by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.listing import Item
+from gaugan.sources import Source
 
 ITEMS = [Item(f"{number:03d}.png", 100 + number, "train") for number in range(50)]
 
@@ -33,14 +36,14 @@ def test_hidden_files_are_no_inputs_and_folders_can_be_left_out(tmp_path: Path) 
     for name in ("b.png", "a.png", ".DS_Store", ".thumbs/x.png", "deep/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert [item.id for item in list_inputs(str(tmp_path), True, None, 0.0, 0)] == ["a.png", "b.png", "deep/c.png"]
-    assert [item.id for item in list_inputs(str(tmp_path), False, None, 0.0, 0)] == ["a.png", "b.png"]
-    assert [item.id for item in list_inputs(str(tmp_path), True, 1, 0.0, 0)] == ["a.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path)))] == ["a.png", "b.png", "deep/c.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path), recursive=False))] == ["a.png", "b.png"]
+    assert [item.id for item in list_inputs(Source(str(tmp_path)), limit=1)] == ["a.png"]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no files there"):
-        list_inputs(str(tmp_path), True, None, 0.05, 0)
+        list_inputs(Source(str(tmp_path)))
 
 
 def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Path) -> None:
@@ -48,18 +51,40 @@ def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Pat
     assert (items, notes) == (ITEMS, [])
     more = [*ITEMS, Item("new.png", 5, "train")]
     again, items, notes = settle(str(tmp_path), make_plan(more), more)
-    assert again == plan and items == ITEMS
+    assert again == plan and list(items) == ITEMS
     assert len(notes) == 1 and "new.png" in notes[0]
 
 
 def test_a_rerun_keeps_chunk_size_and_threads_of_the_run_it_continues(tmp_path: Path) -> None:
     settle(str(tmp_path), make_plan(ITEMS), ITEMS)
-    plan, _, notes = settle(str(tmp_path), make_plan(ITEMS, batch_size=32, threads=2, model="/elsewhere"), ITEMS)
-    assert plan.batch_size == 4 and plan.threads == 1 and len(notes) == 2
+    plan, _, notes = settle(
+        str(tmp_path), make_plan(ITEMS, batch_size=32, inference_batch=8, threads=2, model="/elsewhere"), ITEMS
+    )
+    assert (plan.batch_size, plan.inference_batch, plan.threads, len(notes)) == (4, 1, 1, 3)
+
+
+@pytest.mark.parametrize(("version", "message"), [(1, "an older version"), (99, "a newer version")])
+def test_a_run_of_another_version_is_refused_with_the_way_out(tmp_path: Path, version: int, message: str) -> None:
+    settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": version}))
+    with pytest.raises(UserError, match=f"{message} of this suite.*another --output"):
+        settle(str(tmp_path), make_plan(ITEMS), ITEMS)
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_hash": "b" * 16}, {"image_size": (32, 32)}, {"held_out": 0.5}, {"precision": "bf16"}]
+    "change",
+    [
+        {"model_hash": "b" * 16},
+        {"classes_hash": "d" * 16},
+        {"image_size": (32, 32)},
+        {"held_out": 0.5},
+        {"precision": "bf16"},
+        {"device": "cuda"},
+        {"mirror": True},
+        {"remove_specks": True},
+        {"reject_confidence": 0.3},
+    ],
 )
 def test_another_model_or_preprocessing_is_refused_with_both_values_and_the_way_out(
     tmp_path: Path, change: dict

@@ -11,13 +11,18 @@ import pytest
 from PIL import Image
 from tiny_models import make_plan
 
-from gaugan import labelling, storage
+from gaugan import label_rows, label_shards, reading, sources, storage
 from gaugan.images import decode_image, encode_jpeg, encode_png
-from gaugan.label_plan import Chunk, Item, LabelPlan
-from gaugan.label_report import collect, write_report
-from gaugan.labelling import OUTCOMES, label_chunk, merge_shard, read_chunk, read_picture, write_chunk
+from gaugan.label_plan import Chunk, LabelPlan
+from gaugan.label_report import write_report
+from gaugan.label_rows import OUTCOMES
+from gaugan.label_shards import merge_shard, write_chunk
+from gaugan.label_statistics import collect
+from gaugan.labelling import label_chunk
 from gaugan.labels import PORTRAIT_CLASSES, decode_label_map
+from gaugan.listing import Item
 from gaugan.portraits import draw_portrait
+from gaugan.reading import read_chunk, read_picture
 
 PORTRAIT = draw_portrait(3, 48)[0]
 
@@ -43,7 +48,7 @@ def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read(tmp_path: Path, name: str, data: bytes, **changes: object) -> labelling.Picture:
+def read(tmp_path: Path, name: str, data: bytes, **changes: object) -> reading.Picture:
     (tmp_path / name).write_bytes(data)
     return read_picture(Item(name, len(data), "train"), make_plan([], input=str(tmp_path), **changes))
 
@@ -77,8 +82,8 @@ def test_a_file_that_is_gone_gets_a_code_too(tmp_path: Path) -> None:
 
 
 def test_a_file_that_nobody_may_read_gets_a_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "read_bytes", lambda uri: (_ for _ in ()).throw(PermissionError("no")))
-    monkeypatch.setattr(labelling.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sources, "read", lambda *given: (_ for _ in ()).throw(PermissionError("no")))
+    monkeypatch.setattr(reading.time, "sleep", lambda seconds: None)
     assert read_picture(Item("a.png", 1, "train"), make_plan([], input=str(tmp_path))).code == "unreadable"
 
 
@@ -120,7 +125,7 @@ def test_a_picture_much_larger_than_the_unet_is_reduced_for_it_but_stored_whole(
     picture = read(tmp_path, "big.png", encode_png(np.zeros((300, 600, 3), dtype=np.uint8)))
     assert picture.pixels is not None and picture.pixels.shape[:2] == (128, 256)
     label_chunk([picture], BrightnessSegmenter())  # type: ignore[arg-type]
-    row = labelling.staged_row(picture, make_plan([]), PORTRAIT_CLASSES)
+    row = label_rows.staged_row(picture, make_plan([]), PORTRAIT_CLASSES)
     assert decode_label_map(row["label_map"], PORTRAIT_CLASSES).shape == (300, 600)
 
 
@@ -140,7 +145,7 @@ def label_everything(items: list[Item], plan: LabelPlan, output: str) -> dict:
         chunk = Chunk(0, index, tuple(part))
         pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
         write_chunk(chunk, pictures, plan, PORTRAIT_CLASSES, output)
-    return merge_shard(0, items, len(parts), output, PORTRAIT_CLASSES)
+    return merge_shard(0, items, range(len(parts)), output)
 
 
 def test_a_shard_has_one_row_per_input_and_a_pair_per_labelled_one(tmp_path: Path) -> None:
@@ -148,9 +153,11 @@ def test_a_shard_has_one_row_per_input_and_a_pair_per_labelled_one(tmp_path: Pat
     plan = make_plan(items, input=str(tmp_path / "in"))
     summary = label_everything(items, plan, str(tmp_path / "out"))
     assert (summary["rows"], summary["pairs"], summary["splits"]) == (15, 5, {"train": 4, "held_out": 1})
-    outcomes = pq.read_table(labelling.part_uri(str(tmp_path / "out"), "outcomes", 0))
+    outcomes = pq.read_table(label_shards.part_uri(str(tmp_path / "out"), "outcomes", 0))
     assert outcomes.schema.equals(OUTCOMES) and outcomes.column("id").to_pylist() == [item.id for item in items]
-    pairs = {row["id"]: row for row in pq.read_table(labelling.part_uri(str(tmp_path / "out"), "pairs", 0)).to_pylist()}
+    pairs = {
+        row["id"]: row for row in pq.read_table(label_shards.part_uri(str(tmp_path / "out"), "pairs", 0)).to_pylist()
+    }
     for row in outcomes.to_pylist():
         assert (row["status"] == "labelled") == (row["id"] in pairs) == (row["confidence"] is not None)
         if row["id"] in pairs:
@@ -160,7 +167,7 @@ def test_a_shard_has_one_row_per_input_and_a_pair_per_labelled_one(tmp_path: Pat
             noted = json.loads(pairs[row["id"]]["provenance"])
             assert noted["model"] == plan.model_hash and abs(sum(noted["areas"]) - 1) < 1e-3
             assert (row["note"] == "review") == (row["confidence"] < plan.min_confidence)
-    assert labelling.finished_shards(str(tmp_path / "out")) == {0: json.loads(json.dumps(summary))}
+    assert label_shards.finished_shards(str(tmp_path / "out")) == {0: json.loads(json.dumps(summary))}
 
 
 def test_doing_a_step_twice_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -185,7 +192,7 @@ def test_a_missing_row_is_never_let_through(tmp_path: Path) -> None:
     plan = make_plan(items, input=str(tmp_path / "in"))
     label_everything(items, plan, str(tmp_path / "out"))
     with pytest.raises(RuntimeError, match="must never happen"):
-        merge_shard(0, items, 1, str(tmp_path / "out"), PORTRAIT_CLASSES)
+        merge_shard(0, items, [0], str(tmp_path / "out"))
 
 
 def test_the_report_counts_everything_and_shows_the_least_sure_first(tmp_path: Path) -> None:
@@ -198,8 +205,8 @@ def test_the_report_counts_everything_and_shows_the_least_sure_first(tmp_path: P
     assert (stats["inputs"], stats["labelled"], stats["refused"], stats["skipped"]) == (15, 5, 9, 1)
     assert stats["codes"]["truncated"] == 2 and stats["duplicates"] == 1
     assert abs(sum(stats["class_share"].values()) - 1) < 1e-3 and sum(stats["confidence"]["histogram"]) == 5
-    text = Path(write_report(str(tmp_path / "out"), plan, PORTRAIT_CLASSES, statistics)).read_text()
-    rows = pq.read_table(labelling.part_uri(str(tmp_path / "out"), "outcomes", 0)).to_pylist()
+    text = Path(write_report(str(tmp_path / "out"), plan, PORTRAIT_CLASSES, statistics, {0: summary})).read_text()
+    rows = pq.read_table(label_shards.part_uri(str(tmp_path / "out"), "outcomes", 0)).to_pylist()
     order = sorted((row["confidence"], row["id"]) for row in rows if row["status"] == "labelled")
     assert text.index(order[0][1]) < text.index(order[-1][1]) and "unsupported_format" in text
 
@@ -211,9 +218,9 @@ def test_everything_works_the_same_on_an_object_store(tmp_path: Path, bucket: st
     summary = label_everything(items, plan, f"{bucket}/out")
     local = label_everything(items, make_plan(items, input=str(tmp_path / "in")), str(tmp_path / "out"))
     assert summary == local
-    assert labelling.staged_chunks(f"{bucket}/out") == {(0, 0), (0, 1)}
-    same = storage.read_bytes(labelling.part_uri(f"{bucket}/out", "pairs", 0))
-    assert same == Path(labelling.part_uri(str(tmp_path / "out"), "pairs", 0)).read_bytes()
+    assert label_shards.staged_pieces(f"{bucket}/out") == {0: {0, 1}}
+    same = storage.read_bytes(label_shards.part_uri(f"{bucket}/out", "pairs", 0))
+    assert same == Path(label_shards.part_uri(str(tmp_path / "out"), "pairs", 0)).read_bytes()
 
 
 @pytest.mark.parametrize("remove", [False, True])
@@ -227,6 +234,6 @@ def test_specks_go_when_asked_to_and_their_number_is_kept(tmp_path: Path, remove
     plan = make_plan(items, input=str(tmp_path / "in"), remove_specks=remove)
     chunk = Chunk(0, 0, tuple(items))
     pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
-    row = labelling.staged_row(pictures[0], plan, PORTRAIT_CLASSES)
+    row = label_rows.staged_row(pictures[0], plan, PORTRAIT_CLASSES)
     assert json.loads(row["provenance"])["specks"] == 1
     assert decode_label_map(row["label_map"], PORTRAIT_CLASSES)[5, 5] == (0 if remove else 5)

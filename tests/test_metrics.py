@@ -32,8 +32,18 @@ def test_components_equal_a_flood_fill(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 24, 2)
     label_map = rng.integers(0, rng.integers(1, 4) + 1, (height, width)).astype(np.uint8)
-    sizes, ids = metrics.components(label_map)
-    assert sorted(zip(sizes.tolist(), ids.tolist(), strict=True)) == slow_components(label_map)
+    number, sizes, ids = metrics.component_map(label_map)
+    used = np.flatnonzero(sizes)
+    assert sorted(zip(sizes[used].tolist(), ids[used].tolist(), strict=True)) == slow_components(label_map)
+    assert np.array_equal(ids[number], label_map) and np.array_equal(np.unique(number), used)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_survey_finds_the_specks_and_the_pixels_of_each_id(seed: int) -> None:
+    label_map = np.random.default_rng(seed).choice([0, 1, 255], (20, 30), p=[0.8, 0.15, 0.05]).astype(np.uint8)
+    specks, counts = metrics.survey(label_map, share=3 / 600)
+    assert specks == sum(size < 3 and number != 255 for size, number in slow_components(label_map)) > 0
+    assert np.array_equal(counts, np.bincount(label_map.reshape(-1), minlength=256))
 
 
 def test_a_snake_is_one_component() -> None:
@@ -41,9 +51,9 @@ def test_a_snake_is_one_component() -> None:
     label_map[1::2] = 1
     label_map[1::4, -1], label_map[3::4, 0] = 0, 0
     label_map[[0, 4, 8], 0], label_map[[2, 6], -1] = 0, 0
-    sizes, _ = metrics.components(label_map)
+    _, sizes, _ = metrics.component_map(label_map)
     assert sizes.sum() == 81
-    assert sorted(sizes.tolist()) == [size for size, _ in slow_components(label_map)]
+    assert sorted(sizes[sizes > 0].tolist()) == [size for size, _ in slow_components(label_map)]
 
 
 def test_specks_are_small_components_and_ignored_pixels_form_none() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from gaugan import progress
-from gaugan.progress import Progress, duration
+from gaugan.progress import Pace, Progress, duration
 
 
 def test_durations_read_like_a_clock() -> None:
@@ -51,3 +51,17 @@ def test_no_total_and_no_time_passed_give_a_line_all_the_same(monkeypatch: pytes
     monkeypatch.setattr(progress.time, "monotonic", lambda: 5.0)
     assert Progress(total=0).line(0) == "0/0 step  100 %  0 step/s  ETA ?"
     assert Progress(total=4, unit="image").line(4).startswith("4/4 image  100 %")
+
+
+def test_a_pace_leaves_the_warming_up_out_of_the_steady_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    pace = Pace()
+    assert pace.figures()["steady_per_s"] == 0
+    pace.skip = 2
+    for at, count in ((10.0, 16), (11.0, 16), (12.0, 16), (13.0, 16)):
+        now = at
+        pace.add(count)
+    now = 20.0
+    figures = {"labelled_now": 64, "seconds": 20.0, "pictures_per_s": 3.2, "first_s": 10.0, "steady_per_s": 16.0}
+    assert pace.figures() == figures

@@ -14,7 +14,7 @@ from PIL import Image
 from serve_fakes import TABLE, FakeBackend
 
 from gaugan import images, labels
-from gaugan.annotations import write_labelme
+from gaugan.labelme_writer import write_labelme
 from serve import labelme_routes
 from serve.api import build_api
 

@@ -170,3 +170,28 @@ def test_an_unknown_kind_of_storage_is_refused_with_what_is_allowed() -> None:
 def test_free_bytes_looks_at_the_disk_even_before_the_folder_stands(tmp_path: Path) -> None:
     assert (storage.free_bytes(str(tmp_path / "not" / "yet")) or 0) > 0
     assert storage.free_bytes("s3://bucket/x") is None
+
+
+def test_s3_is_described_by_flags_and_the_rest_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", storage.ANONYMOUS):
+        monkeypatch.setenv(name, "before")
+    assert storage.use_s3() == {} and os.environ["AWS_REGION"] == "before"
+    given = storage.use_s3("http://store:9000", "", ["one", "two"])
+    assert given == {"AWS_ENDPOINT_URL": "http://store:9000", storage.ANONYMOUS: "one,two"}
+    assert os.environ["AWS_ENDPOINT_URL"] == "http://store:9000" and os.environ["AWS_REGION"] == "before"
+    assert storage.is_anonymous("one") and not storage.is_anonymous("other")
+    storage.use_s3(anonymous=["all"])
+    assert storage.is_anonymous("other")
+    with pytest.raises(UserError, match="http://store:9000"):
+        storage.use_s3("store:9000")
+
+
+def test_a_public_bucket_is_read_without_credentials(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="x", Body=b"public", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv(storage.ANONYMOUS, bucket.removeprefix("s3://"))
+    assert storage.read_bytes(f"{bucket}/x") == b"public"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from gaugan import checkpoint, label_plan
+from gaugan import checkpoint
 from gaugan.config import to_plain
 from gaugan.images import encode_png
-from gaugan.label_plan import Item, LabelPlan
+from gaugan.label_plan import LabelPlan
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
+from gaugan.listing import Item, listing_sha256
 from gaugan.pairs import Pair, PairsWriter
 from gaugan.portraits import draw_portrait
 from gaugan.spade.build import build_generator
@@ -76,7 +77,7 @@ def make_plan(items: list[Item], **changes: object) -> LabelPlan:
         "input": "/pictures", "model": "/unet", "model_hash": "a" * 16, "classes_hash": "c" * 16,
         "segment_size": (64, 64), "image_size": None, "max_pixels": 10**6, "min_side": 16, "min_confidence": 0.5,
         "held_out": 0.1, "seed": 0, "device": "cpu", "precision": "fp32", "recursive": True, "limit": None,
-        "num_inputs": len(items), "inputs_sha256": label_plan.inputs_sha256(items), "batch_size": 4, "threads": 1,
+        "num_inputs": len(items), "inputs_sha256": listing_sha256(items), "batch_size": 4, "threads": 1,
         "rows_per_shard": 8,
     }  # fmt: skip
     return LabelPlan(**(values | changes))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gaugan import storage
-from gaugan.annotations import write_labelme
 from gaugan.images import encode_jpeg, encode_png
+from gaugan.labelme_writer import write_labelme
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.portraits.accessories import paint_accessories, paint_choker, paint_hand
 from gaugan.portraits.backgrounds import paint_background

@@ -29,8 +29,10 @@ class Ended:
 class Command:
     """A running `python JOB FLAGS`, its output in a file, its whole process tree within reach."""
 
-    def __init__(self, log: Path, *words: str) -> None:
+    def __init__(self, log: Path, *words: str, **variables: str) -> None:
+        """variables: of its environment, beside those of this process."""
         environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment |= variables
         self.log, self.started = log, time.monotonic()
         with log.open("w") as file:
             self.process = subprocess.Popen(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from processes import Command
-from tiny_models import save_unet, write_portraits
-
-SHORT = pytest.param(40, 1, id="short")
-LONG = pytest.param(2000, 20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)])
-SIDE = 64
+from label_runs import files, ids, label, leftovers, pictures
+from processes import Command, Ended
+from tiny_models import save_unet
 
 
 @pytest.fixture(scope="module")
@@ -22,40 +17,28 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_unet(tmp_path_factory.mktemp("unet") / "checkpoint")
 
 
-def pictures(folder: Path, count: int) -> str:
-    """A few hundred different portraits, repeated under other names, and two bad files."""
-    write_portraits(folder, min(count, 200), SIDE)
-    originals = sorted(folder.glob("*.png"))
-    for number, original in zip(range(len(originals), count), itertools.cycle(originals)):
-        (folder / f"{number:06d}.png").hardlink_to(original)
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "junk.jpg").write_bytes(b"\xff\xd8\xffjunk")
-    return str(folder)
-
-
-def label(output: Path, source: str, unet: str, *flags: str) -> Command:
-    words = ["jobs/label_dataset.py", "--input", source, "--model", unet, "--output", str(output)]
-    return Command(output.with_suffix(".log"), *words, "--tracking", "none", "--batch-size", "4", *flags)
-
-
-def files(output: Path) -> dict[str, bytes]:
-    found = [output / "manifest.json", *output.glob("pairs/*"), *output.glob("outcomes/*")]
-    return {str(path.relative_to(output)): path.read_bytes() for path in found}
-
-
-def ids(output: Path) -> list[str]:
-    return sorted(pq.read_table(output / "outcomes", columns=["id"]).column("id").to_pylist())
+def straight(folder: Path, source: str, unet: str) -> Ended:
+    """An undisturbed run into FOLDER/straight."""
+    ended = label(folder / "straight.log", source, unet, str(folder / "straight"), "--num-workers", "1").wait(
+        timeout_s=1500
+    )
+    assert ended.code == 0, ended.output
+    return ended
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("count", "kills"), [SHORT, LONG])
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [
+        pytest.param(40, 1, id="short"),
+        pytest.param(2000, 20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
+)
 def test_killed_actors_and_a_killed_driver_lose_and_double_nothing(
     tmp_path: Path, unet: str, count: int, kills: int
 ) -> None:
-    source = pictures(tmp_path / "in", count)
-    undisturbed = label(tmp_path / "straight", source, unet, "--num-workers", "1").wait(timeout_s=1500)
-    assert undisturbed.code == 0, undisturbed.output
-
+    source, output = pictures(tmp_path / "in", count), tmp_path / "disturbed"
+    undisturbed = straight(tmp_path, source, unet)
     rng, done, due = random.Random(0), 0, [0.0]
 
     def shoot(command: Command) -> None:
@@ -64,18 +47,39 @@ def test_killed_actors_and_a_killed_driver_lose_and_double_nothing(
             done += 1
             due[0] = time.monotonic() + rng.uniform(1.0, 3.0)
 
-    first = label(tmp_path / "disturbed", source, unet, "--num-workers", "1")
-    while first.runs and not list((tmp_path / "disturbed").glob(".work/*/*.parquet")):
+    first = label(tmp_path / "first.log", source, unet, str(output), "--num-workers", "1")
+    while first.runs and not list(output.glob(".work/*/*.parquet")):
         shoot(first)
         time.sleep(0.05)
     first.kill_all()
-    second = label(tmp_path / "disturbed", source, unet, "--num-workers", "2").wait(shoot, timeout_s=1500)
+    again = label(tmp_path / "second.log", source, unet, str(output), "--num-workers", "2")
+    second = again.wait(shoot, timeout_s=1500)
     assert second.code == 0, second.output
     assert done == kills
     assert "inputs are done" in second.output, "the second sitting began where the first was killed"
-    assert ids(tmp_path / "disturbed") == sorted(path.name for path in Path(source).iterdir())
-    assert files(tmp_path / "disturbed") == files(tmp_path / "straight")
+    assert ids(output) == sorted(path.name for path in Path(source).iterdir())
+    assert files(output) == files(tmp_path / "straight")
     print(f"{count} pictures, {kills} kills: {undisturbed.seconds:.0f} s undisturbed, {second.seconds:.0f} s disturbed")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_driver_killed_five_times_leaves_the_bytes_of_an_undisturbed_run(tmp_path: Path, unet: str) -> None:
+    source, output = pictures(tmp_path / "in", 400), tmp_path / "killed"
+    straight(tmp_path, source, unet)
+    for sitting in range(5):
+        done = len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*")))
+        run = label(tmp_path / f"{sitting}.log", source, unet, str(output), "--num-workers", str(1 + sitting % 2))
+        while run.runs and (
+            len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*"))) <= done + 4
+        ):
+            time.sleep(0.1)
+        assert run.runs, run.log.read_text()
+        run.kill_all()
+    last = label(tmp_path / "last.log", source, unet, str(output)).wait(timeout_s=900)
+    assert last.code == 0 and "inputs are done" in last.output, last.output
+    assert files(output) == files(tmp_path / "straight") and not leftovers(output)
 
 
 @pytest.mark.ray
@@ -90,8 +94,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path, unet: 
             nonlocal peak
             peak = max(peak, command.memory_bytes())
 
-        command = label(tmp_path / f"out{count}", source, unet, "--num-workers", "1", "--batch-size", "16")
-        ended = command.wait(look, timeout_s=1500)
+        output = tmp_path / f"out{count}"
+        words = ["--num-workers", "1", "--batch-size", "16"]
+        ended = label(output.with_suffix(".log"), source, unet, str(output), *words).wait(look, timeout_s=1500)
         assert ended.code == 0, ended.output
         peaks[count] = peak
         print(f"{count} pictures: {peak / 2**30:.2f} GiB at most, {count / ended.seconds:.1f} pictures/s in all")
