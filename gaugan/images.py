@@ -143,7 +143,9 @@ def _is_cut_png(data: bytes) -> bool:
 def _orientation(picture: Image.Image) -> int:
     """EXIF orientation 1..8; 1 when there is none or the EXIF data is damaged (the pixels may be fine)."""
     try:
-        return int(picture.getexif().get(0x0112, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(picture.getexif().get(0x0112, 1))
     except Exception:
         return 1
 

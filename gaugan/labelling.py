@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaugan.face_crop import crop_to_faces
+from gaugan.label_plan import LabelPlan
 from gaugan.reading import Picture
 
 if TYPE_CHECKING:
     from gaugan.segmenter import Segmenter
 
 
-def label_chunk(pictures: list[Picture], segmenter: Segmenter) -> list[Picture]:
-    """Adds label map, confidence and entropy, in place."""
+def label_chunk(pictures: list[Picture], segmenter: Segmenter, plan: LabelPlan) -> list[Picture]:
+    """Adds label map, confidence and entropy, in place; crops to the face first when the plan says so."""
     good = [picture for picture in pictures if picture.pixels is not None]
+    if plan.crop == "face":
+        crop_to_faces(good, segmenter, plan.image_size)
     answers = segmenter.segment([picture.pixels for picture in good if picture.pixels is not None])
     for picture, answer in zip(good, answers, strict=True):
         picture.label_map, picture.pixels = answer.label_map, None

@@ -237,7 +237,9 @@ def _filtered(height: int | None, width: int | None, plan: LabelPlan) -> tuple[s
 
 def _fitted(image: np.ndarray, plan: LabelPlan) -> np.ndarray:
     """The picture as it will be stored; the very same object when nothing is to be done."""
-    if plan.image_size is not None and plan.crop != "face":
+    if plan.crop == "face":
+        return image  # cropped, and resized, once the face is found: gaugan/face_crop.py
+    if plan.image_size is not None:
         return fit_image(image, plan.image_size)
     if plan.crop == "centre" and image.shape[0] != image.shape[1]:
         top, left, height, width = centre_box((image.shape[0], image.shape[1]), 1.0)

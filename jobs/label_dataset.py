@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from gaugan import label_plan, reading, storage
 from gaugan.errors import UserError
+from gaugan.face_crop import face_ids
 from gaugan.label_plan import LabelPlan
 from gaugan.labels import ClassTable
 from gaugan.listing import Item, Listing, listing_sha256
@@ -202,10 +203,12 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     if meta["system"] != "unet":
         raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; labelling needs a unet")
     height, width = meta["image_size"]
+    classes = ClassTable.from_plain(meta["classes"], source=model)
+    if config.crop == "face":
+        face_ids(classes)
     items = label_plan.list_inputs(
         source, config.limit, config.held_out, config.seed, metadata=config.metadata, ratings=config.ratings
     )
-    classes = ClassTable.from_plain(meta["classes"], source=model)
     plan = LabelPlan(
         input=config.input,
         root=source.root if source.root != config.input else "",

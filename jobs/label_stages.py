@@ -64,7 +64,7 @@ class LabelActor:
 
     def __call__(self, row: Row) -> Row:
         chunk, pictures = _unpack(row)
-        return _pack(chunk, labelling.label_chunk(pictures, self.segmenter))
+        return _pack(chunk, labelling.label_chunk(pictures, self.segmenter, self.plan))
 
 
 class WholeLabelActor(LabelActor):
@@ -76,7 +76,7 @@ class WholeLabelActor(LabelActor):
 
     def __call__(self, row: Row) -> Row:
         chunk = chunk_from_plain(row)
-        pictures = labelling.label_chunk(_read(chunk, self.plan, self.output), self.segmenter)
+        pictures = labelling.label_chunk(_read(chunk, self.plan, self.output), self.segmenter, self.plan)
         return _tally(chunk, label_shards.write_chunk(chunk, pictures, self.plan, self.classes, self.output))
 
 

@@ -16,6 +16,7 @@ import pytest
 from test_careful import SABOTAGE, armed
 from tiny_models import save_unet, write_portraits
 
+from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.pairs import Pairs
 from jobs import label_dataset as job
@@ -94,19 +95,24 @@ def test_posts_filters_and_crops_reach_rows_and_pairs(
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("where", ["disk", "object store"])  # one stage, or three that overlap
 def test_files_that_crash_the_decoder_cost_one_row_each_and_not_the_job(
-    tmp_path: Path, pictures: Path, unet: str
+    tmp_path: Path, pictures: Path, unet: str, bucket: str, where: str
 ) -> None:
     (tmp_path / "in").mkdir()
     for path in pictures.iterdir():
         (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
     for name in ("002.png", "003.png", "010.png"):
         armed(tmp_path / "in" / name, "segfault")
+    source = str(tmp_path / "in")
+    if where == "object store":
+        storage.upload_folder(source, f"{bucket}/in")
+        source = f"{bucket}/in"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SABOTAGE)
     root = Path(job.__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, job.__file__, "--input", str(tmp_path / "in"), "--model", unet, "--tracking", "none"]
+    command = [sys.executable, job.__file__, "--input", source, "--model", unet, "--tracking", "none"]
     command += ["--output", str(tmp_path / "out"), "--batch-size", "4", "--num-workers", "1"]
     command += ["--max-failure-rate", "0.5"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)

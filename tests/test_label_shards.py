@@ -53,7 +53,7 @@ def do(items: list[Item], plan: LabelPlan, output: str, kept: bool = False) -> N
     todo = [item for item in items if not kept or item.id not in label_shards.kept_ids(output, 0)]
     for index, start in enumerate(range(0, len(todo), 2)):
         chunk = Chunk(0, index, tuple(todo[start : start + 2]))
-        pictures = label_chunk(read_chunk(chunk, plan), OrderlySegmenter())  # type: ignore[arg-type]
+        pictures = label_chunk(read_chunk(chunk, plan), OrderlySegmenter(), plan)  # type: ignore[arg-type]
         write_chunk(chunk, pictures, plan, PORTRAIT_CLASSES, output)
         pieces.append(index)
     merge_shard(0, items, pieces, output)
@@ -98,7 +98,7 @@ def test_a_waiting_chunk_with_refused_rows_is_forgotten(tmp_path: Path) -> None:
     plan = make_plan(items, input=str(tmp_path / "in"))
     for index in range(2):
         chunk = Chunk(0, index, tuple(items[2 * index : 2 * index + 2]))
-        pictures = label_chunk(read_chunk(chunk, plan), OrderlySegmenter())  # type: ignore[arg-type]
+        pictures = label_chunk(read_chunk(chunk, plan), OrderlySegmenter(), plan)  # type: ignore[arg-type]
         write_chunk(chunk, pictures, plan, PORTRAIT_CLASSES, output)
     assert label_shards.forget_refused(output, 0, 0, []) == 0
     assert label_shards.forget_refused(output, 0, 1, ["missing"]) == 0

@@ -124,7 +124,7 @@ def test_an_upright_copy_is_labelled_of_a_picture_that_lies_on_its_side(tmp_path
 def test_a_picture_much_larger_than_the_unet_is_reduced_for_it_but_stored_whole(tmp_path: Path) -> None:
     picture = read(tmp_path, "big.png", encode_png(np.zeros((300, 600, 3), dtype=np.uint8)))
     assert picture.pixels is not None and picture.pixels.shape[:2] == (128, 256)
-    label_chunk([picture], BrightnessSegmenter())  # type: ignore[arg-type]
+    label_chunk([picture], BrightnessSegmenter(), make_plan([]))  # type: ignore[arg-type]
     row = label_rows.staged_row(picture, make_plan([]), PORTRAIT_CLASSES)
     assert decode_label_map(row["label_map"], PORTRAIT_CLASSES).shape == (300, 600)
 
@@ -143,7 +143,7 @@ def label_everything(items: list[Item], plan: LabelPlan, output: str) -> dict:
     parts = [items[:6], items[6:]]
     for index, part in enumerate(parts):
         chunk = Chunk(0, index, tuple(part))
-        pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
+        pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter(), plan)  # type: ignore[arg-type]
         write_chunk(chunk, pictures, plan, PORTRAIT_CLASSES, output)
     return merge_shard(0, items, range(len(parts)), output)
 
@@ -233,7 +233,7 @@ def test_specks_go_when_asked_to_and_their_number_is_kept(tmp_path: Path, remove
     items = [Item("a.png", 1, "train")]
     plan = make_plan(items, input=str(tmp_path / "in"), remove_specks=remove)
     chunk = Chunk(0, 0, tuple(items))
-    pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter())  # type: ignore[arg-type]
+    pictures = label_chunk(read_chunk(chunk, plan), BrightnessSegmenter(), plan)  # type: ignore[arg-type]
     row = label_rows.staged_row(pictures[0], plan, PORTRAIT_CLASSES)
     assert json.loads(row["provenance"])["specks"] == 1
     assert decode_label_map(row["label_map"], PORTRAIT_CLASSES)[5, 5] == (0 if remove else 5)
