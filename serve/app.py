@@ -23,6 +23,8 @@ from gaugan.errors import UserError
 from serve.config import ServeConfig
 from serve.guard import ADMIN_TOKEN, TOKEN, Door, Tokens
 from serve.models import ModelSource, resolve
+from serve.quality import GateLimits
+from serve.quality import examine as examine_models
 from serve.ray_backend import RayBackend
 from serve.replicas import PainterOptions, PainterReplica, SegmenterReplica
 from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore, Watch
@@ -109,13 +111,12 @@ def _watch(service: Any, backend: RayBackend, store: RayStore, door: Door, optio
 def make_switch(options: IngressOptions, store: RayStore) -> Switch:
     """Swaps over Ray: the gate runs in a process of its own, which ends with it."""
     config = options.config
+    limits = GateLimits(max_difference=config.gate_max_difference)
 
     async def examine(current: ModelSource, wanted: ModelSource) -> dict[str, Any]:
-        from serve.quality import examine as examine_here
-
-        task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_here)
+        task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(examine_models)
         try:
-            return dict(await task.remote(current, wanted, options.segmenter, config.gate_maps))
+            return dict(await task.remote(current, wanted, options.segmenter, config.gate_maps, limits))
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, UserError) else error from error
 

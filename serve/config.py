@@ -36,6 +36,8 @@ class ServeConfig:
     """Look this often whether the alias of --model names another version, and swap to it; 0 = only when asked."""
     gate_maps: str | None = None
     """Folder of PNG label maps that a new model must paint before it is served; without it drawn portraits are used."""
+    gate_max_difference: float = 0.35
+    """Mean difference from the old model's pictures, as a share of the value range, above which it is refused."""
     num_replicas: int = 1
     """Copies of the generator; each takes its own CPUs or GPU."""
     max_replicas: int = 0
@@ -74,7 +76,11 @@ class ServeConfig:
         for name in (*replicas, "cpus_per_replica", "cpus_per_segmenter", "max_batch_size", "max_queued"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected at least 1")
-        check_numbers(self, positive=("timeout_s", "max_wait_s"), not_negative=("cache_mb", "follow_every_s"))
+        check_numbers(
+            self,
+            positive=("timeout_s", "max_wait_s", "gate_max_difference"),
+            not_negative=("cache_mb", "follow_every_s"),
+        )
         for least, most in zip(
             replicas, ("max_replicas", "max_segmenter_replicas", "max_ingress_replicas"), strict=True
         ):

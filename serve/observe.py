@@ -39,8 +39,8 @@ class Notes:
     """hit or miss."""
 
 
-def notes_of(request: Request) -> Notes:
-    """The notes of a request; those of one that nobody observes are dropped."""
+async def notes_of(request: Request) -> Notes:
+    """The notes of a request. (Not a plain function: FastAPI would call that on a thread.)"""
     notes: Notes = request.scope.setdefault("state", {}).setdefault("notes", Notes())
     return notes
 

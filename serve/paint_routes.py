@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from dataclasses import dataclass
@@ -18,7 +19,18 @@ from serve.backend import ModelCard, PaintJob
 from serve.cache import CachedAnswer, content_key
 from serve.observe import Notes
 from serve.problems import Problem
-from serve.service import PNG, UPLOAD_PROBLEMS, NotesDep, Painter, PainterDep, Service, ServiceDep, file_of, problems_of
+from serve.service import (
+    PNG,
+    UPLOAD_PROBLEMS,
+    NotesDep,
+    Painter,
+    PainterDep,
+    Service,
+    ServiceDep,
+    file_of,
+    off_loop,
+    problems_of,
+)
 
 SEEDS = schema.MAX_SEED + 1
 
@@ -107,7 +119,8 @@ async def _answer(service: Service, painter: Painter, notes: Notes, order: _Orde
         card = painted.card  # the model may have been changed since the request came
         service.note(notes, painted)
         begun = time.perf_counter()
-        cached = await asyncio.to_thread(_encode, painted.pictures, order, card, painter.table.hash)
+        pixels = len(painted.pictures) * math.prod(card.image_size)
+        cached = await off_loop(_encode, painted.pictures, order, card, painter.table.hash, pixels=pixels)
         notes.output_s = time.perf_counter() - begun
         service.cache.put(order.key(card), cached)
     headers = {
@@ -129,7 +142,8 @@ async def _label_map(upload: UploadFile, shape: str | None, painter: Painter, re
     data, size = await upload.read(), painter.card.image_size
     if shape is not None:
         return uploads.read_raw_ids(data, uploads.parse_shape(shape), painter.table, size, resize)
-    return await asyncio.to_thread(uploads.read_label_map, data, painter.table, size, resize)
+    pixels = math.prod(size) if resize == "refuse" else uploads.MAX_PIXELS  # of another size, only the header is read
+    return await off_loop(uploads.read_label_map, data, painter.table, size, resize, pixels=pixels)
 
 
 async def _style(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -17,6 +19,17 @@ from serve.styles import Style
 from serve.switch import Switch
 
 PNG = "image/png"
+QUICK_PIXELS = 300_000
+"""Decoding or encoding so many takes a few milliseconds; a thread would add its own."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Painter:
+    """The generator as one request sees it."""
+
+    card: ModelCard
+    table: labels.ClassTable
 
 
 @dataclass
@@ -29,6 +42,8 @@ class Service:
     cache: AnswerCache
     switch: Switch | None
     """None where the model can't be changed (an API without Ray)."""
+    painter: Painter | None = None
+    """The generator as it was last seen: a class table is not made anew for every request."""
 
     def note(self, notes: Notes, painted: Painted) -> None:
         """Remembers who painted and how long it took."""
@@ -37,21 +52,22 @@ class Service:
         self.metrics.record("gaugan_pictures", len(painted.pictures), model=card.name, version=card.version)
 
 
-@dataclass(frozen=True)
-class Painter:
-    """The generator as one request sees it."""
-
-    card: ModelCard
-    table: labels.ClassTable
-
-
-def the_service(request: Request) -> Service:
+async def the_service(request: Request) -> Service:
     return request.app.state.service
 
 
 async def the_painter(service: Annotated[Service, Depends(the_service)]) -> Painter:
     card = await service.backend.painter_card()
-    return Painter(card, labels.ClassTable.from_plain(card.classes, source="model"))
+    if service.painter is None or service.painter.card != card:
+        service.painter = Painter(card, labels.ClassTable.from_plain(card.classes, source="model"))
+    return service.painter
+
+
+async def off_loop(work: Callable[..., Result], *arguments: Any, pixels: int) -> Result:
+    """`work(*arguments)`, on a thread when that many pixels would keep the event loop for long."""
+    if pixels <= QUICK_PIXELS:
+        return work(*arguments)
+    return await asyncio.to_thread(work, *arguments)
 
 
 ServiceDep = Annotated[Service, Depends(the_service)]

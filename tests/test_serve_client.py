@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -27,8 +28,16 @@ def backend() -> FakeBackend:
 
 @pytest.fixture
 def client(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    pass_time_by_sleeping(monkeypatch)
     return Client(http=TestClient(build_api(backend)))
+
+
+def pass_time_by_sleeping(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Sleeping takes no time and moves the clock; answers the pauses."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(pauses))
+    return pauses
 
 
 @pytest.fixture
@@ -94,7 +103,65 @@ def test_server_that_stays_busy_is_an_error(client: Client, mask: Path, backend:
     assert caught.value.code == "busy"
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
+def test_whatever_the_proxy_says_in_plain_text_is_tried_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = pass_time_by_sleeping(monkeypatch)
+    answers = iter([httpx.Response(status, text="Internal Server Error"), httpx.Response(200, json={"hash": "x"})])
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: next(answers)), base_url="http://server")
+    assert Client(http=http).classes() == {"hash": "x"}
+    assert len(pauses) == 1
+
+
+def test_client_waits_as_long_as_the_server_asks_and_gives_up_when_its_patience_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = pass_time_by_sleeping(monkeypatch)
+    busy = httpx.Response(503, headers={"Retry-After": "7"}, text="full")
+    http = httpx.Client(transport=httpx.MockTransport(lambda request: busy), base_url="http://server")
+    with pytest.raises(ServerError):
+        Client(http=http, patience_s=30).classes()
+    assert min(pauses) >= 7 and 20 < sum(pauses) <= 30
+
+
+def test_refusals_are_not_tried_again_and_the_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(401, json={"code": "wrong_token", "title": "No", "detail": "no"})
+
+    http = httpx.Client(transport=httpx.MockTransport(refuse), base_url="http://server")
+    with pytest.raises(ServerError, match="No: no"):
+        Client(http=http, token="secret-0123456789").classes()
+    assert seen == ["Bearer secret-0123456789"]
+
+
+def test_swap_command_waits_for_the_end_and_tells_why_it_was_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pass_time_by_sleeping(monkeypatch)
+    steps = iter(["checking", "switching", "refused"])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        task = {"wanted": "run", "step": "checking" if request.method == "POST" else next(steps), "reason": "flat"}
+        current = {"name": "gaugan", "version": "v1", "uri": "old"}
+        return httpx.Response(202, json={"current": current, "task": task})
+
+    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://server")
+    assert main(["swap", "run"], Client(http=http)) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith("refused: gaugan v1 (old) is served") and "run: flat" in told.err
+
+
+def test_raw_ids_and_webp_reach_the_server(client: Client, mask: Path, backend: FakeBackend) -> None:
+    ids = np.full((64, 64), 5, np.uint8)
+    painting = client.paint(ids.tobytes(), shape=(64, 64), seed=2, format="webp")
+    assert painting.data[:4] == b"RIFF" and (backend.jobs[0].label_map == ids).all()
+    out = mask.with_name("o.webp")
+    assert main(["paint", str(mask), "-o", str(out)], client) == 0 and out.read_bytes()[:4] == b"RIFF"
+
+
 def test_absent_server_is_an_error_not_a_traceback(mask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    pass_time_by_sleeping(monkeypatch)
     assert main(["--url", "http://127.0.0.1:9", "paint", str(mask), "-o", "o.png"]) == 1
     assert not Client("http://127.0.0.1:9").ready()

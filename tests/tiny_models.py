@@ -39,6 +39,18 @@ def save_spade(folder: Path, size: int = 64, seed: int = 0) -> str:
     return _save(folder, "spade", config, size, {name: network.state_dict() for name, network in networks.items()})
 
 
+def rescale_last_layer(uri: str, scale: float) -> str:
+    """A copy of a generator's checkpoint beside it: nearly the same pictures, or flat ones when `scale` is 0."""
+    loaded = checkpoint.load(uri)
+    weights = loaded.state["networks"]["G_ema"]
+    for name in [name for name in weights if name.startswith("conv_img")]:
+        weights[name] = weights[name] * scale
+    return checkpoint.save(
+        f"{uri}-{scale}", system="spade", config=loaded.meta["config"], classes=loaded.classes,
+        image_size=loaded.image_size, step=loaded.meta["step"] + 1, state=loaded.state,
+    )  # fmt: skip
+
+
 def _save(folder: Path, system: str, config: object, size: int, networks: dict) -> str:
     return checkpoint.save(
         str(folder),
