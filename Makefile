@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/python jobs/pipeline.py --output $(OUTPUT) $(if $(DATA),--annotations $(DATA)/annotated --images $(DATA)/images,)
 
 test: install
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup
 
 test-long: install
 	$(BIN)/python -m pytest -m long --timeout 7200

@@ -6,8 +6,8 @@ Per round, in turns: limit, job, plain script, and the limit once more at the en
 there are cores, one thread each, that run the optimised U-Net, argmax and confidences on preloaded tensors; the job's
 rate is that of its steady state (the first chunk of each U-Net excluded), against the mean of the limits around it.
 The plain script has one thread or all cores, whichever is faster. Without a model a U-Net is trained for a few steps on
-drawn portraits. Then pictures of 64 px and a tiny network: 1,000 and 5,000 of them (--full: also 10,000 and 100,000), whose steady rates
-expose what the framework costs.
+drawn portraits. Then pictures of 64 px and a tiny network: 1,000 and 5,000 of them (--full: also 10,000 and 100,000),
+whose steady rates expose what the framework costs.
 
 Prints one JSON line last: of_limit and over_plain_script (medians of the rounds), images_per_s (steady), peak_mb (of
 all the job's processes, shared pages once), first_s and fixed_s (start to the first labelled chunk; all that is not

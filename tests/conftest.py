@@ -13,6 +13,14 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `-n 2 --dist loadgroup`: what starts Ray or a browser runs in one process, the rest file by file."""
+    for item in items:
+        heavy = item.get_closest_marker("ray") or item.get_closest_marker("browser")
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A private Ray of this test session."""
