@@ -7,7 +7,6 @@ Pictures are judged in our own code: Ray's reader stops at a bad one, or silentl
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -18,21 +17,21 @@ from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
-from jobs.stages import MAX_BLOCKS, Pool, Row, quiet_context, stream
+from jobs.stages import MAX_BLOCKS, Pool, Row, delivered, pack, passed, quiet_context, stream
 
+Pictures = tuple[Chunk, list[reading.Picture]]
 READ_RETRIES = 64
 """Each crash of a decoder costs a retry of its task, in which that chunk's pictures are decoded in a child process."""
 
 
 def read_row(row: Row, plan: Row, output: str) -> Row:
-    """A row of chunk_to_plain -> {chunk, pictures}: decoded."""
-    chunk = chunk_from_plain(row)
-    return _pack(chunk, _read(chunk, from_plain(LabelPlan, plan), output))
+    """A row of chunk_to_plain -> packed `Pictures`, decoded."""
+    return passed(pack(chunk_from_plain(row)), lambda chunk: _read(chunk, from_plain(LabelPlan, plan), output))
 
 
-def _read(chunk: Chunk, plan: LabelPlan, output: str) -> list[reading.Picture]:
+def _read(chunk: Chunk, plan: LabelPlan, output: str) -> Pictures:
     trace = label_shards.staged_uri(output, chunk.shard, chunk.index).removesuffix(".parquet") + ".begun"
-    return reading.read_chunk(chunk, plan, trace)
+    return chunk, reading.read_chunk(chunk, plan, trace)
 
 
 class LabelActor:
@@ -63,8 +62,11 @@ class LabelActor:
             )
 
     def __call__(self, row: Row) -> Row:
-        chunk, pictures = _unpack(row)
-        return _pack(chunk, labelling.label_chunk(pictures, self.segmenter, self.plan))
+        return passed(row, self._label)
+
+    def _label(self, content: Pictures) -> Pictures:
+        chunk, pictures = content
+        return chunk, labelling.label_chunk(pictures, self.segmenter, self.plan)
 
 
 class WholeLabelActor(LabelActor):
@@ -75,31 +77,23 @@ class WholeLabelActor(LabelActor):
         self.classes, self.output = ClassTable.from_plain(classes), output
 
     def __call__(self, row: Row) -> Row:
-        chunk = chunk_from_plain(row)
-        pictures = labelling.label_chunk(_read(chunk, self.plan, self.output), self.segmenter, self.plan)
-        return _tally(chunk, label_shards.write_chunk(chunk, pictures, self.plan, self.classes, self.output))
+        return passed(pack(chunk_from_plain(row)), self._whole)
+
+    def _whole(self, chunk: Chunk) -> Row:
+        content = self._label(_read(chunk, self.plan, self.output))
+        return _write(content, self.plan, self.classes, self.output)
 
 
 def write_row(row: Row, plan: Row, classes: Row, output: str) -> Row:
-    """Writes the chunk's file; the row becomes its tally."""
-    chunk, pictures = _unpack(row)
+    """Writes the chunk's file; packed `Pictures` become their tally."""
     table = ClassTable.from_plain(classes)
-    tally = label_shards.write_chunk(chunk, pictures, from_plain(LabelPlan, plan), table, output)
-    return _tally(chunk, tally)
+    return passed(row, lambda content: _write(content, from_plain(LabelPlan, plan), table, output))
 
 
-def _tally(chunk: Chunk, tally: Counter[str]) -> Row:
+def _write(content: Pictures, plan: LabelPlan, classes: ClassTable, output: str) -> Row:
+    chunk, pictures = content
+    tally: Counter[str] = label_shards.write_chunk(chunk, pictures, plan, classes, output)
     return {"shard": chunk.shard, "index": chunk.index, "codes": list(tally), "counts": list(tally.values())}
-
-
-def _pack(chunk: Chunk, pictures: list[reading.Picture]) -> Row:
-    # Pickled by us: pictures of different sizes have no column type, and Ray would try several before it gave up.
-    return {"data": pickle.dumps((chunk, pictures), protocol=5)}
-
-
-def _unpack(row: Row) -> tuple[Chunk, list[reading.Picture]]:
-    chunk, pictures = pickle.loads(row["data"])  # noqa: S301 - made by _pack in the stage before
-    return chunk, pictures
 
 
 def run_stages(
@@ -112,10 +106,10 @@ def run_stages(
     should_stop: Callable[[], bool],
 ) -> Iterator[Row | None]:
     """Labels the chunks; yields each one's tally {shard, index, codes, counts} as it is written, and None every half
-    second without one. Ends early when `should_stop()`.
+    second without one. Ends early when `should_stop()`. Raises UserError where a stage does.
     """
     blocks = _blocks(work, num_chunks)
-    return stream(lambda: _dataset(blocks, plan, classes, output, pool), should_stop)
+    return delivered(stream(lambda: _dataset(blocks, plan, classes, output, pool), should_stop))
 
 
 def _blocks(work: Iterable[Chunk], num_chunks: int) -> list[Any]:
