@@ -101,8 +101,10 @@ def check_label_map(ids: np.ndarray, classes: ClassTable, dontcare: DontCare, sh
 
     shift: what was subtracted from the numbers of the file, so that the message names those.
     """
+    strict = dontcare == "error"
+    classed = np.where(ids == IGNORE, 0, ids) if strict else ids  # 255 has its own message, below
     try:
-        check_ids(ids, classes, "label map", shift=shift)
+        check_ids(classed, classes, "label map", allow_ignore=not strict, shift=shift)
     except LabelMapError as error:
         return error.message + "; give the class table that the label maps were made with (--classes)"
     unknown = ids == IGNORE

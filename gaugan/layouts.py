@@ -190,7 +190,7 @@ def _paired(
             alone.append(f"{table[key].uri}: no file of that name in {' and in '.join(missing)}")
     if alone:
         advice = "pictures and maps must have equal names; --no-instances leaves instance maps aside"
-        raise UserError(problem_list(f"{len(alone)} files without a partner ({advice})", alone))
+        raise UserError(problem_list(f"{len(alone)} file(s) without a partner ({advice})", alone))
     instances = instance_maps or {}
     return [
         Triple(prefix + image.path, split, image, label_maps[key], instances.get(key)) for key, image in images.items()

@@ -237,11 +237,12 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 or float32, as `autocast` chooses."""
-    wanted = precision == "bf16" or (precision == "auto" and _computes_in_bf16(device))
+    wanted = precision == "bf16" or (precision == "auto" and computes_bf16(device))
     return torch.bfloat16 if wanted else torch.float32
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def computes_bf16(device: torch.device) -> bool:
+    """True when bfloat16 is native there; emulated it would be slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

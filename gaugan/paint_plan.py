@@ -116,13 +116,15 @@ def list_pairs(pairs: Pairs, split: str, limit: int | None) -> list[Item]:
 def list_folder(uri: str, images: str, instances: str, limit: int | None) -> list[Item]:
     """Every file below a folder but hidden ones, with the picture and the instance map of the same name, if any.
 
-    Raises UserError when there is none.
+    Raises UserError when there is none, or when a folder of pictures or instance maps has none of these names.
     """
     entries = [e for e in storage.list_files(uri) if not any(part.startswith(".") for part in e.path.split("/"))]
     if not entries:
         raise UserError(f"--input {uri}: no files there; give a folder of label maps (PNG) or a dataset of pairs")
     entries = entries[:limit]
-    pictures, instance_maps = (_by_stem(folder) for folder in (images, instances))
+    stems = [_stem(entry.path) for entry in entries]
+    pictures = _partners("--images", images, stems)
+    instance_maps = _partners("--instances", instances, stems)
     names = _names([entry.path for entry in entries])
     return [
         Item(
@@ -133,12 +135,19 @@ def list_folder(uri: str, images: str, instances: str, limit: int | None) -> lis
     ]  # fmt: skip
 
 
-def _by_stem(folder: str) -> dict[str, str]:
+def _partners(flag: str, folder: str, stems: list[str]) -> dict[str, str]:
+    """Name without extension -> file; some of the label maps must be among them."""
     if not folder:
         return {}
     if not storage.is_folder(folder):
-        raise UserError(f"{folder}: no such folder")
-    return {_stem(entry.path): entry.uri for entry in storage.list_files(folder, SUFFIXES)}
+        raise UserError(f"{flag} {folder}: no such folder")
+    found = {_stem(entry.path): entry.uri for entry in storage.list_files(folder, SUFFIXES)}
+    if found.keys().isdisjoint(stems):
+        raise UserError(
+            f"{flag} {folder}: {len(found)} pictures, none with the name of a label map (such as {stems[0]!r}); "
+            "names must be equal but for the extension"
+        )
+    return found
 
 
 def _stem(path: str) -> str:

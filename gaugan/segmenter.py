@@ -21,9 +21,10 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
+from gaugan.nn import computes_bf16
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.fusion import fuse_activations, fuse_batch_norms
-from gaugan.unet.networks import UNet, computes_bf16
+from gaugan.unet.networks import UNet
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def read_style_picture(uri: str) -> np.ndarray:
 
     try:
         return decode_image(storage.read_bytes(uri))
+    except FileNotFoundError as error:
+        raise UserError(f"style picture {uri}: no such file; give a picture's path, or seed:NUMBER") from error
     except (OSError, ImageError) as error:
         message = error.message if isinstance(error, ImageError) else str(error)
         raise UserError(f"style picture {uri}: {message}") from error

@@ -158,6 +158,9 @@ def _list(config: Config, classes: ClassTable) -> tuple[list[Item], bool, bool]:
     """The inputs, and whether there are real pictures and instance maps among them."""
     if not storage.exists(storage.join(config.input, "manifest.json")):
         items = paint_plan.list_folder(config.input, config.images, config.instances, config.limit)
+        alone = sum(not item.instance_uri for item in items)
+        if config.instances and alone:
+            print(f"note: {alone} of {len(items)} inputs have no instance map; the borders between classes stand in")
         return items, any(item.image_uri for item in items), any(item.instance_uri for item in items)
     if config.images or config.instances:
         raise UserError("--images and --instances belong to a folder of label maps; a dataset of pairs has its own")

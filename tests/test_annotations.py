@@ -1,7 +1,6 @@
 """gaugan.annotations and gaugan.shapes: labelme files of all versions, in and out."""
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelme_toys import EYE, FACE, HAIR, IDS, box, painted, png, problem, shape, write
 from PIL import Image, ImageDraw
 
 from gaugan.annotations import (
@@ -21,63 +21,9 @@ from gaugan.annotations import (
     read_picture,
 )
 from gaugan.errors import UserError
-from gaugan.labelme_shapes import MAX_POINTS
 from gaugan.labelme_writer import write_labelme
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from gaugan.shapes import class_ids, find_id
-
-IDS = class_ids(PORTRAIT_CLASSES)
-HAIR, FACE, EYE = (PORTRAIT_CLASSES.ids[name] for name in ("hair", "face", "eye"))
-
-
-def png(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def shape(label: str, points: list[Any], kind: str | None = "polygon", **extra: Any) -> dict[str, Any]:
-    return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **extra}
-
-
-def box(label: str, left: int, top: int, right: int, bottom: int) -> dict[str, Any]:
-    return shape(label, [[left, top], [right, bottom]], "rectangle")
-
-
-def write(
-    folder: Path, shapes: list[Any], name: str = "a.json", size: tuple[int, int] = (24, 32), **fields: Any
-) -> str:
-    """A labelme file (and, unless fields say otherwise, its picture) in `folder`; returns the path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": "a.png",
-        "imageData": None,
-        "imageHeight": size[0],
-        "imageWidth": size[1],
-    }
-    content = {key: value for key, value in (content | fields).items() if value != "absent"}
-    (folder / name).write_text(json.dumps(content))
-    if content.get("imagePath") == "a.png" and not (folder / "a.png").exists():
-        (folder / "a.png").write_bytes(png(np.full((*size, 3), 120, dtype=np.uint8)))
-    return str(folder / name)
-
-
-def painted(tmp_path: Path, shapes: list[Any], **options: Any) -> np.ndarray:
-    return rasterise(read_labelme(write(tmp_path, shapes)), IDS, **options)
-
-
-def problem(tmp_path: Path, shapes: list[Any] | None = None, **fields: Any) -> str:
-    """The message of the error that reading the file and its picture raises."""
-    with pytest.raises(AnnotationError) as caught:
-        annotation = read_labelme(write(tmp_path, [] if shapes is None else shapes, **fields))
-        read_picture(annotation)
-        rasterise(annotation, IDS)
-    assert "a.json" in str(caught.value)
-    return str(caught.value)
-
 
 # Versions
 
@@ -301,71 +247,6 @@ def test_dots_that_stay_inside_are_fine(tmp_path: Path, image_path: str) -> None
     write(tmp_path, [])
     wanted = str(tmp_path / "a.png") if image_path == "ABSOLUTE" else image_path
     read_picture(read_labelme(write(tmp_path, [], imagePath=wanted)))
-
-
-# Broken files
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (b'{"version": "5.0", ', "not valid JSON"),
-        (b"[1, 2]", "no labelme file"),
-        (b'{"images": [], "annotations": []}', "no labelme file"),
-        (b'{"shapes": 3}', "no labelme file"),
-        (b"\xff\xfe\x00", "UTF-8"),
-        (b'{"shapes": ' + b"[" * 200_000, "nested too deeply"),
-        (b"", "not valid JSON"),
-    ],
-)
-def test_files_that_are_not_labelme_are_named(tmp_path: Path, text: bytes, words: str) -> None:
-    (tmp_path / "a.json").write_bytes(text)
-    with pytest.raises(AnnotationError, match=words) as caught:
-        read_labelme(str(tmp_path / "a.json"))
-    assert "a.json" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        (shape("hair", [[1, 1], [2, 2]]), "at least 3"),
-        (shape("hair", [[1, 1]], "circle"), "needs 2"),
-        (shape("hair", [[1, 1], [2, 2], [3, 3]], "hexagon"), "unknown"),
-        (shape("hair", [[1, 1], [2], [3, 3]]), "pairs"),
-        (shape("hair", [[1, 1], ["x", 2], [3, 3]]), "pairs"),
-        (shape("hair", [[1, 1], [float("nan"), 2], [3, 3]]), "finite"),
-        (shape("hair", [[1, 1], [10**400, 2], [3, 3]]), "pairs"),
-        (shape("hair", [[0, 0]] * (MAX_POINTS + 1)), "at most"),
-        (shape("hair", [[1, 1], [1e9, 2], [3, 3]]), "far outside"),
-        (shape("", [[1, 1], [2, 2], [3, 3]]), "label"),
-        (shape("hair", [[1, 1], [4, 4]], "mask", mask="AAAA"), "base64 PNG"),
-        (shape("hair", [[1, 1], [4, 4]], "mask"), "base64 PNG"),
-        (
-            shape("hair", [[1, 1], [4, 4]], "mask", mask=base64.b64encode(png(np.ones((9, 9), np.uint8))).decode()),
-            "span",
-        ),
-        ("hair", "object"),
-        ({"label": "hair"}, "points"),
-    ],
-)
-def test_a_broken_shape_is_named_by_its_place(tmp_path: Path, entry: Any, words: str) -> None:
-    message = problem(tmp_path, [box("face", 0, 0, 1, 1), entry])
-    assert "shape 1" in message and words in message
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"imageHeight": "24"}, {"imageHeight": -1}, {"imagePath": 7}, {"imageData": "AAA"}, {"imageWidth": 10**8}],
-)
-def test_broken_fields_are_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
-    problem(tmp_path, **fields)
-
-
-def test_all_problems_of_a_file_come_in_one_error(tmp_path: Path) -> None:
-    path = write(tmp_path, [shape("hair", []), shape("face", [[1, 1]], "line")], imagePath="../../x.png", imageHeight=0)
-    with pytest.raises(AnnotationError) as caught:
-        read_labelme(path)
-    assert len(caught.value.problems) == 4
 
 
 # Finding and writing

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_spade, save_unet, write_pairs
@@ -188,3 +189,11 @@ def test_models_inputs_and_styles_that_do_not_fit_are_refused_beforehand(
 def test_impossible_numbers_are_refused_by_flag(flags: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         config(tmp_path, "in", "model", **flags)
+
+
+def test_inputs_without_an_instance_map_are_counted(
+    tmp_path: Path, model: str, label_maps: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "3.png").write_bytes(encode_png(np.zeros((48, 48), np.uint8)))
+    job.main(config(tmp_path / "out", label_maps, model, instances=str(tmp_path), dry_run=True))
+    assert f"{COUNT} of {COUNT + 1} inputs have no instance map" in capsys.readouterr().out

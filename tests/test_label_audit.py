@@ -140,6 +140,14 @@ def test_messages_name_the_numbers_of_the_file_when_a_layout_shifts_them() -> No
     assert "allowed are 1..7" in check_label_map(ids, PORTRAIT_CLASSES, "extra", shift=1)
 
 
+def test_255_is_named_as_allowed_only_where_the_policy_allows_it() -> None:
+    ids = np.zeros((4, 4), dtype=np.uint8)
+    ids[0, 1], ids[2, 3] = 255, 9
+    strict, lenient = (check_label_map(ids, PORTRAIT_CLASSES, policy) for policy in ("error", "ignore"))
+    assert "class id 9 at x=3, y=2 (1 such pixels); allowed are 0..6; give the class table" in strict
+    assert "allowed are 0..6 and 255 (ignore)" in lenient
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

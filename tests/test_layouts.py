@@ -71,7 +71,7 @@ def test_every_file_without_a_partner_is_listed(tmp_path: Path) -> None:
         find_triples("coco", Search(root))
     text = str(refusal.value)
     assert "train_img/9.jpg: no file of that name in train_label" in text
-    assert "train_label/10.png: no file of that name in train_img" in text and "4 files without a partner" in text
+    assert "train_label/10.png: no file of that name in train_img" in text and "4 file(s) without a partner" in text
 
 
 @pytest.mark.parametrize("layout", ["coco", "ade20k", "cityscapes", "facades"])

@@ -137,6 +137,15 @@ def test_an_instance_map_of_another_size_is_refused(folder: Path, model: str) ->
     assert row["code"] == "wrong_size" and "8x8 px, the label map 64x64" in row["message"]
 
 
+@pytest.mark.parametrize("flag", ["--images", "--instances"])
+def test_a_folder_in_which_no_name_fits_is_refused(folder: Path, flag: str) -> None:
+    (folder / "other").mkdir()
+    (folder / "other" / "elsewhere.png").write_bytes(png(np.zeros((64, 64), np.uint8)))
+    folders = {"images": "", "instances": ""} | {flag.removeprefix("--"): str(folder / "other")}
+    with pytest.raises(UserError, match=f"{flag} .*other: 1 pictures, none with the name of a label map"):
+        list_folder(str(folder / "in"), **folders, limit=None)
+
+
 def test_pairs_bring_their_own_real_pictures(tmp_path: Path, model: str) -> None:
     pairs = Pairs.open(write_pairs(tmp_path / "data", train=2, held_out=3))
     items = list_pairs(pairs, "held_out", None)

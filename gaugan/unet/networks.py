@@ -110,10 +110,3 @@ class UNet(nn.Module):
             x = up(x, skip)
         logits = self.head(x)
         return logits if self.working_size is None else F.interpolate(logits, size, mode="bilinear")
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """True when bfloat16 convolutions are native there; emulated ones would be slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

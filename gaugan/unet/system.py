@@ -18,9 +18,10 @@ from gaugan.ema import Ema
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
+from gaugan.nn import computes_bf16
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.initial import load_initial_weights
-from gaugan.unet.networks import STRIDE, UNet, computes_bf16
+from gaugan.unet.networks import STRIDE, UNet
 from gaugan.unet.objective import class_shares, class_weights, segmentation_loss
 
 Batch = dict[str, Tensor]

@@ -31,6 +31,9 @@ OUTPUT = Path(__file__).with_name("spade.json")
 def reference(path: Path) -> ModuleType:
     """The published `models.networks`; as its attributes `model` and `dataset` models.pix2pix_model and
     data.base_dataset."""
+    missing = [name for name in ("models/networks", "data/base_dataset.py") if not (path / name).exists()]
+    if missing:
+        raise SystemExit(f"{path}: not the published repository, {' and '.join(missing)} missing; give its folder")
     for name in ("models", "util"):
         package = ModuleType(name)
         package.__path__ = [str(path / name)]
