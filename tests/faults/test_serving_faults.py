@@ -1,4 +1,4 @@
-"""The endpoint under fire: killed generators, a changed model, too many requests. `make test-long` has the long runs."""
+"""The endpoint under fire: killed generators, a changed model, too many requests."""
 
 from __future__ import annotations
 
