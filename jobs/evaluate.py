@@ -20,7 +20,8 @@ from gaugan.errors import UserError
 from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run, start_ray
-from jobs.tracking import recorded, resolve_model
+from jobs.recorded import recorded
+from jobs.tracking import resolve_model
 
 SLICE_ROWS = 8
 POLL_S = 1.0

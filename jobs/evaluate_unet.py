@@ -17,7 +17,8 @@ from gaugan.pairs import Pairs
 from gaugan.plan import square
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run
-from jobs.tracking import recorded, resolve_model
+from jobs.recorded import recorded
+from jobs.tracking import resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from gaugan.style_choice import StyleChoice, absolute_sources, check_sources
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
-from jobs.tracking import Tracker, recorded, resolve_model
+from jobs.recorded import recorded
+from jobs.tracking import Tracker, resolve_model
 
 LINE_EVERY_S = 5.0
 BYTES_PER_PIXEL = 3

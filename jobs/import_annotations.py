@@ -38,7 +38,7 @@ from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
 from jobs.import_summary import MAX_REPORTED, Checked, shares, summary
-from jobs.tracking import recorded_import
+from jobs.recorded import recorded_import
 
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
 BYTES_PER_PIXEL = 2

@@ -17,7 +17,7 @@ from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.plan import square
 from jobs.command import JobConfig, begin, check_room, run
-from jobs.tracking import recorded
+from jobs.recorded import recorded
 
 GENERATOR_SUFFIX = "_net_G.pth"
 

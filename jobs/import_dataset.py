@@ -26,7 +26,7 @@ from gaugan.progress import Progress
 from gaugan.report import label_strip
 from gaugan.triples import Prepared, Rules, prepare
 from jobs.command import STOP, JobConfig, begin, check_room, run
-from jobs.tracking import recorded_import
+from jobs.recorded import recorded_import
 
 SHEET_PICTURES, SHEET_SIDE_PX = 16, 192
 ROWS_PER_SHARD = 256

@@ -34,7 +34,8 @@ from gaugan.sources import Source
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
-from jobs.tracking import Tracker, recorded, resolve_model
+from jobs.recorded import recorded
+from jobs.tracking import Tracker, resolve_model
 
 LABEL_MAP_BYTES = 8 * 1024
 LOGGED = (

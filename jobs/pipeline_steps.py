@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -14,9 +14,7 @@ from gaugan import storage
 from gaugan.config import to_yaml
 from gaugan.progress import duration
 from jobs.command import STOP
-
-if TYPE_CHECKING:
-    from jobs.pipeline import PipelineConfig
+from jobs.pipeline_config import PipelineConfig
 
 
 @dataclass

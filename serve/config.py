@@ -50,7 +50,7 @@ class ServeConfig:
     """Largest number of pictures that a generator takes from its queue at once."""
     max_queued: int = 32
     """Pictures that may wait for one replica; the next request is answered 503 with Retry-After."""
-    max_wait_s: float = 5.0
+    max_wait_s: float = 10.0
     """Longest expected wait in that queue; beyond it a request is answered 503 with Retry-After at once."""
     segmenter_replicas: int = 1
     """Copies of the segmenter."""

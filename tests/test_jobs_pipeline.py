@@ -14,7 +14,7 @@ from gaugan.errors import UserError
 from gaugan.painter import Painter
 from gaugan.pairs import Pairs
 from jobs import pipeline
-from jobs.pipeline import PipelineConfig
+from jobs.pipeline_config import PipelineConfig
 
 STEPS = [
     "draw the built-in sample",
