@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gaugan.errors import UserError
-from gaugan.label_audit import audit, summary
+from gaugan.label_audit import audit
+from gaugan.label_counts import summary
 from gaugan.pairs import SPLITS, Pairs
 from gaugan.plan import TrainingPlan
 from gaugan.preprocess import Preprocess

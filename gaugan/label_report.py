@@ -10,7 +10,7 @@ import numpy as np
 
 from gaugan import storage
 from gaugan.images import decode_image, grid
-from gaugan.label_audit import LabelCounts, for_manifest
+from gaugan.label_counts import LabelCounts, for_manifest
 from gaugan.label_plan import LabelPlan
 from gaugan.label_rows import verdict
 from gaugan.label_statistics import BINS, Row, Statistics, collect, labelled_rows
@@ -59,8 +59,7 @@ def _label_audit(classes: ClassTable, finished: Shards) -> dict[str, Any]:
     # In the order of the shards, not of their ends: the manifest's bytes are the same for any number of workers.
     shards = sorted(finished.items())
     counts = sum((LabelCounts.from_plain(each["labels"]) for _, each in shards), LabelCounts())
-    sizes = {f"pairs/part-{number:05d}.parquet": each["pairs_bytes"] for number, each in shards if each["pairs"]}
-    return for_manifest(counts, classes, sizes)
+    return for_manifest(counts, classes)
 
 
 def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: Statistics, finished: Shards) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
-from gaugan.label_audit import LabelCounts
+from gaugan.label_counts import LabelCounts
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_rows import OUTCOMES, STAGED, pair_of, staged_row
 from gaugan.labels import ClassTable, read_ids

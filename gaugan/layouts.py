@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from gaugan import storage
 from gaugan.errors import UserError
-from gaugan.label_audit import DontCare, problem_list
+from gaugan.label_counts import DontCare, problem_list
 from gaugan.pairs import split_by_source
 from gaugan.storage import Entry
 

@@ -24,7 +24,7 @@ from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.images import ImageError, decode_image
 from gaugan.instances import decode_instance_map
-from gaugan.label_audit import LabelCounts, for_manifest
+from gaugan.label_counts import LabelCounts, for_manifest
 from gaugan.labels import ClassTable, LabelMapError, decode_label_map
 
 FORMAT_VERSION = 1
@@ -142,8 +142,7 @@ class PairsWriter:
     def finish(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         """Writes the last shard and then the manifest (returned)."""
         self._flush()
-        sizes = {shard["path"]: shard["bytes"] for shard in self._shards}
-        known = {"instance_maps": self.instance_maps, "label_audit": for_manifest(self._labels, self.classes, sizes)}
+        known = {"instance_maps": self.instance_maps, "label_audit": for_manifest(self._labels, self.classes)}
         return write_manifest(self.uri, self.classes, self._shards, self._counts, {**known, **(extra or {})})
 
     def _flush(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from gaugan import storage
 from gaugan.images import ImageError, decode_image, encode_jpeg, encode_png, file_kind, resize_image, resize_label_map
 from gaugan.instances import decode_instance_map, encode_instance_map
-from gaugan.label_audit import DontCare, check_label_map
+from gaugan.label_counts import DontCare, check_label_map
 from gaugan.labels import IGNORE, ClassTable, LabelMapError, encode_label_map, holds_colours, read_ids
 from gaugan.layouts import Triple
 from gaugan.pairs import Pair, provenance

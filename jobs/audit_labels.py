@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gaugan import storage
-from gaugan.label_audit import DontCare, LabelCounts, audit, table
+from gaugan.label_audit import audit
+from gaugan.label_counts import DontCare, LabelCounts, table
 from gaugan.pairs import Pairs
 from jobs.command import JobConfig, run
 

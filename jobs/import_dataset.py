@@ -20,7 +20,7 @@ import numpy as np
 
 from gaugan import images, labels, pairs, storage
 from gaugan.errors import UserError
-from gaugan.label_audit import DontCare, LabelCounts, problem_list, table
+from gaugan.label_counts import DontCare, LabelCounts, problem_list, table
 from gaugan.layouts import LAYOUTS, Layout, Search, Triple, find_triples
 from gaugan.progress import Progress
 from gaugan.report import label_strip

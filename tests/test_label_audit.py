@@ -15,7 +15,8 @@ from gaugan import label_audit, systems
 from gaugan.config import to_plain
 from gaugan.data_check import check_data
 from gaugan.errors import UserError
-from gaugan.label_audit import LabelCounts, audit, check_label_map, summary, table
+from gaugan.label_audit import audit
+from gaugan.label_counts import LabelCounts, check_label_map, summary, table
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
 from gaugan.pairs import Pairs, encode_shard
 from gaugan.plan import TrainingPlan

@@ -133,7 +133,7 @@ def test_verdicts_follow_the_thresholds_and_rejected_pictures_are_no_pairs(tmp_p
 
 
 def test_the_counts_of_a_shard_are_those_of_its_label_maps(tmp_path: Path) -> None:
-    from gaugan.label_audit import scan
+    from gaugan.label_counts import scan
 
     items, output = write_inputs(tmp_path / "in"), str(tmp_path / "out")
     do(items, make_plan(items, input=str(tmp_path / "in"), image_size=(40, 40), remove_specks=True), output)
