@@ -25,6 +25,7 @@ from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore
 APP = "gaugan"
 PROXY_TIMEOUT_MARGIN_S = 10
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
+CONNECT_TIMEOUT_S = 5.0
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
@@ -45,6 +46,7 @@ def main(config: ServeConfig) -> int:
     _connect(config)
     stop = _catch_signals()
     try:
+        _check_gpus(config)
         _quieten()
         ray.serve.start(
             http_options={
@@ -77,6 +79,7 @@ def _deploy(application: Any) -> None:
         deployments = ray.serve.status().applications[APP].deployments
         messages = [one.message for one in deployments.values() if "Traceback" in one.message]
         reason = messages[0].strip().splitlines()[-1] if messages else str(error)
+        reason = reason.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
         raise UserError(f"the server can't start: {reason}") from error
 
 
@@ -133,6 +136,29 @@ def _check_port(config: ServeConfig) -> None:
             ) from error
 
 
+def _check_cluster(address: str) -> None:
+    """Ray itself would try for more than a minute."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():  # "auto", or a Ray Client address
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+
+
+def _check_gpus(config: ServeConfig) -> None:
+    """A private Ray never gets another GPU: its replicas would wait forever."""
+    import ray
+
+    found = int(ray.cluster_resources().get("GPU", 0))
+    wanted = max(config.num_replicas, config.max_replicas) if config.use_gpu else 0
+    if config.address is None and wanted > found:
+        raise UserError(
+            f"--use-gpu: {wanted} replicas need a GPU each, this machine has {found}; ask for fewer, or none"
+        )
+
+
 def _quieten() -> None:
     """Serve reports its own starting; our two lines say enough."""
     logging.getLogger("ray").setLevel(logging.WARNING)
@@ -144,6 +170,7 @@ def _connect(config: ServeConfig) -> None:
     import ray
 
     if config.address is not None:
+        _check_cluster(config.address)
         ray.init(address=config.address, log_to_driver=False)
         return
     painters = max(config.num_replicas, config.max_replicas) * config.cpus_per_replica

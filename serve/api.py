@@ -19,6 +19,7 @@ from serve.backend import Backend
 from serve.cache import AnswerCache
 from serve.gate import Gate
 from serve.guard import ADMIN_PATHS, OPEN_PATHS, Door, Guard, Tokens
+from serve.head import Head
 from serve.metrics import Metrics
 from serve.observe import AccessLog, Observer
 from serve.service import Service
@@ -63,7 +64,8 @@ def build_api(
     api.add_exception_handler(problems.Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_exception)
-    if options.allow_origins:  # the innermost: the last one added sees a request first
+    api.add_middleware(Head)  # the innermost: the last one added sees a request first
+    if options.allow_origins:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=options.allow_origins,

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,6 +161,40 @@ def test_registered_model_is_resolved_by_alias_and_by_version(tmp_path: Path) ->
     for model_uri in ("models:/gaugan@nobody", "models:/gaugan", "models:/@champion"):
         with pytest.raises(UserError, match="--model"):
             resolve(model_uri, "--model", "x", tracking)
+
+
+def test_folders_that_are_no_use_are_refused_before_ray_starts(tmp_path: Path) -> None:
+    from serve.app import build
+
+    model = save_generator(str(tmp_path / "generator"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    for name, folder in (
+        ("styles", "nothing"),
+        ("gate_maps", "nothing"),
+        ("styles", "broken"),
+        ("gate_maps", "broken"),
+    ):
+        with pytest.raises(UserError, match="--" + name.replace("_", "-")):
+            build({"model": model, name: str(tmp_path / folder)})
+
+
+def test_places_that_nobody_answers_at_are_refused_soon_and_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gaugan import checkpoint
+    from serve.__main__ import _check_cluster
+
+    def fail(uri: str) -> str:
+        raise OSError("could not resolve host")
+
+    with pytest.raises(UserError, match="--address 127.0.0.1:9"):
+        _check_cluster("127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="--model: models:/gaugan@champion"):
+        resolve("models:/gaugan@champion", "--model", "gaugan", "http://127.0.0.1:9")
+    assert time.monotonic() - begun < 60
+    monkeypatch.setattr(checkpoint, "find", fail)
+    with pytest.raises(UserError, match="--model: s3://nobody/x can't be read: could not resolve"):
+        resolve("s3://nobody/x", "--model", "gaugan")
 
 
 @pytest.mark.parametrize("values", [{"port": 0}, {"max_batch_size": 0}, {"timeout_s": 0.0}])

@@ -1,4 +1,5 @@
 // Keys of the whole page, and the dialog that lists them. Single letters can be turned off (WCAG 2.2, 2.1.4).
+import { recall, remember } from "./preferences.js";
 import { redo, undo } from "./state.js";
 import { chooseClass, chooseTool, sizeBrush, takeBack, toggleMirror } from "./toolbox.js";
 
@@ -24,9 +25,9 @@ export class Keys {
       escape: () => variations.close(),
     };
     for (const [key, tool] of Object.entries(TOOL_KEYS)) this.actions[key] = () => chooseTool(tool);
-    $("single-keys").checked = localStorage.getItem(PREFERENCE) !== "off";
+    $("single-keys").checked = recall(PREFERENCE) !== "off";
     $("single-keys").addEventListener("change", () => {
-      localStorage.setItem(PREFERENCE, $("single-keys").checked ? "on" : "off");
+      remember(PREFERENCE, $("single-keys").checked ? "on" : "off");
     });
     $("help").addEventListener("click", () => $("shortcuts").showModal());
     $("close-shortcuts").addEventListener("click", () => $("shortcuts").close());

@@ -1,7 +1,9 @@
 // Photographs before they travel: large ones are made smaller here, so that live painting stays quick and no upload
-// meets the server's limit. Small ones, and what this browser can't read, go as they are: the server says what is wrong.
+// meets the server's limit; other kinds become JPEG, animated ones their first frame. Small ones, and what this browser
+// can't read, go as they are: the server says what is wrong.
 
 const SMALL_BYTES = 1_000_000;
+const STILL = ["image/png", "image/jpeg"];
 const QUALITY = 0.92;
 export const PORTRAIT_SIDE = 2048;
 export const STYLE_SIDE = 768;
@@ -14,7 +16,7 @@ export async function shrunk(file, maxSide) {
     return file;
   }
   const scale = maxSide / Math.max(image.width, image.height);
-  if (scale >= 1 && file.size <= SMALL_BYTES) return file;
+  if (scale >= 1 && file.size <= SMALL_BYTES && STILL.includes(file.type)) return file;
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(image.width * Math.min(1, scale)));
   canvas.height = Math.max(1, Math.round(image.height * Math.min(1, scale)));
