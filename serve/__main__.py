@@ -6,6 +6,7 @@ address, and on Ctrl-C or SIGTERM stops what it started. Exit codes: 0 after Ctr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ APP = "gaugan"
 PROXY_TIMEOUT_MARGIN_S = 10
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 CONNECT_TIMEOUT_S = 5.0
+DYING_S = 0.5
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
@@ -62,6 +64,9 @@ def main(config: ServeConfig) -> int:
         code = stop.wait()
         print("stopping: what was begun is finished first (again: at once)", flush=True)
         stop.at_once()
+        if _is_gone(ray.get_runtime_context().gcs_address):
+            print("Ray was ended by the same signal: nothing is left to be finished", flush=True)
+            _leave(code)
         _let_out(config)
         return code
     finally:
@@ -191,6 +196,32 @@ def _catch_signals() -> _Stop:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.catch)
     return stop
+
+
+def _is_gone(gcs_address: str) -> bool:
+    """Whether Ray's head got our signal too, as when systemd or a terminal ends a whole group of processes."""
+    time.sleep(DYING_S)
+    host, _, port = gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return True
+    return False
+
+
+def _leave(code: int) -> None:
+    """Ends this process and what is left of its children at once: Ray would look for its head for a minute, then abort."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
+    _, alive = psutil.wait_procs(children, timeout=CONNECT_TIMEOUT_S)
+    for child in alive:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(code)
 
 
 def _let_out(config: ServeConfig) -> None:

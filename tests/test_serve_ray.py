@@ -130,6 +130,15 @@ def test_sigterm_ends_the_server_and_everything_it_started(server: Server) -> No
     assert not Client(url).ready()
 
 
+def test_a_head_that_died_of_the_same_signal_is_noticed() -> None:
+    from serve.__main__ import _is_gone
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert not _is_gone(address)
+    assert _is_gone(address)
+
+
 def test_unusable_model_is_refused_before_ray_starts(tmp_path: Path) -> None:
     process = serve_command("--model", str(tmp_path / "nothing"))
     output, _ = process.communicate(timeout=60)

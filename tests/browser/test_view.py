@@ -165,8 +165,9 @@ def test_after_a_pen_a_finger_moves_the_view_instead_of_drawing(touch_studio: St
 
 @pytest.mark.parametrize("tool", ["fill", "pick"])
 def test_fingers_that_zoom_neither_fill_nor_pick(touch_studio: Studio, tool: str) -> None:
-    touch_studio.choose(tool, HAIR)
-    chosen = "[data-class-id='5']"
+    chosen = f"[data-class-id='{HAIR}']"
+    touch_studio.page.click(chosen)
+    touch_studio.page.click(f"[data-tool={tool}]")
     x, y = touch_studio.at(48, 40)
     device = Device(touch_studio)
     device.fingers("touchStart", (x - 30, y))
