@@ -210,7 +210,7 @@ def _is_gone(gcs_address: str) -> bool:
 
 
 def _leave(code: int) -> None:
-    """Ends this process and what is left of its children at once: Ray would look for its head for a minute, then abort."""
+    """Ends this process and its children at once: Ray itself would look for its head for a minute, then abort."""
     import psutil
 
     children = psutil.Process().children(recursive=True)

@@ -58,7 +58,7 @@ def build_api(
     api.state.service = Service(backend, styles or {}, metrics, AnswerCache(options.cache_bytes), switch)
     for routes in (paint_routes, labelme_routes, facts_routes, inference_routes, admin_routes):
         api.include_router(routes.router)
-    api.mount("/studio", StaticFiles(directory=STUDIO), name="studio")
+    api.mount("/studio", _Studio(directory=STUDIO), name="studio")
     api.add_api_route("/", _page, include_in_schema=False)
     api.add_api_route("/favicon.ico", _icon, include_in_schema=False)
     api.add_exception_handler(problems.Problem, _on_problem)
@@ -78,6 +78,15 @@ def build_api(
     api.add_middleware(Observer, metrics=metrics, access_log=options.access_log)
     api.openapi = lambda: _openapi(api, options.tokens)  # type: ignore[method-assign]
     return api
+
+
+class _Studio(StaticFiles):
+    """Asked for again at every visit (answered 304): old and new modules must not meet in one page."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _page() -> FileResponse:

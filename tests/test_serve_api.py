@@ -325,6 +325,18 @@ def test_openapi_describes_the_surface_and_resolves(client: TestClient) -> None:
     assert set(codes) == set(PROBLEMS)
 
 
+def test_every_file_of_the_page_is_checked_for_a_newer_one(client: TestClient) -> None:
+    for path in ("/", "/studio/main.js", "/studio/style.css"):
+        answer = client.get(path)
+        assert answer.headers["cache-control"] == "no-cache"
+    assert (
+        client.get(
+            "/studio/main.js", headers={"If-None-Match": client.get("/studio/main.js").headers["etag"]}
+        ).status_code
+        == 304
+    )
+
+
 def test_the_page_asks_nobody_else_and_has_no_inline_code(client: TestClient) -> None:
     page = client.get("/").text
     assert "http://" not in page.replace("http://www.w3.org/", "") and "https://" not in page

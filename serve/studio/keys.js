@@ -12,6 +12,8 @@ export class Keys {
     this.actions = {
       "[": () => sizeBrush(-1),
       "]": () => sizeBrush(1),
+      ",": () => sizeBrush(-1), // where brackets need AltGr
+      ".": () => sizeBrush(1),
       m: toggleMirror,
       "+": () => view.zoom(1.5),
       "=": () => view.zoom(1.5),
@@ -41,7 +43,7 @@ export class Keys {
   }
 
   withControl(event) {
-    const key = event.key.toLowerCase();
+    const key = letterOf(event);
     if (isTyping(event.target) && key !== "s" && key !== "o") return;
     const actions = {
       z: () => takeBack(event.shiftKey ? redo : undo),
@@ -55,12 +57,17 @@ export class Keys {
   }
 
   single(event) {
-    const key = event.key.toLowerCase();
+    const key = letterOf(event);
     if (/^[1-9]$/.test(key)) chooseClass(Number(key) - 1);
     else if (key in this.actions) this.actions[key]();
     else return;
     event.preventDefault();
   }
+}
+
+// In layouts without Latin letters the place of the key counts.
+function letterOf({ key, code }) {
+  return key.length === 1 && key > "\x7f" && code.startsWith("Key") ? code.slice(3).toLowerCase() : key.toLowerCase();
 }
 
 function isTyping(node) {

@@ -23,6 +23,7 @@ const ADVICE = {
   offline: "The server can't be reached. Your drawing is kept; the painting goes on when the server is back.",
   busy: "The server is busy: others are painting. Yours goes on by itself.",
   not_ready: "The model is waking up. The painting goes on by itself.",
+  no_token: "The server asks for its token. Reload the page and give it as the password.",
   timeout: "The painting took too long. It is tried again by itself.",
 };
 // The server was started with another model since the page was loaded.

@@ -206,3 +206,17 @@ def test_eyedropper_after_the_hand_gives_a_tool_that_paints(studio: Studio) -> N
     for key in ("e", "h", "i", "4"):
         studio.page.keyboard.press(key)
     assert studio.pressed("[data-tool=ellipse]")
+
+
+def test_keys_work_in_layouts_without_latin_letters_or_with_brackets_behind_altgr(studio: Studio) -> None:
+    press = """([key, code, ctrlKey]) => document.body.dispatchEvent(
+      new KeyboardEvent('keydown', { key, code, ctrlKey, bubbles: true, cancelable: true }))"""
+    studio.choose("brush", HAIR, 9)
+    studio.drag((20, 20))
+    studio.page.evaluate(press, ["я", "KeyZ", True])
+    assert not studio.ids().any()
+    studio.page.evaluate(press, ["а", "KeyF", False])
+    assert studio.pressed("[data-tool=fill]")
+    size = int(studio.page.input_value("#brush"))
+    studio.page.keyboard.press(".")
+    assert int(studio.page.input_value("#brush")) == size + 1
