@@ -20,7 +20,7 @@ from gaugan.errors import UserError
 from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run, start_ray
-from jobs.tracking import open_run, resolve_model
+from jobs.tracking import recorded, resolve_model
 
 SLICE_ROWS = 8
 POLL_S = 1.0
@@ -67,23 +67,17 @@ def main(config: Config) -> dict[str, Any]:
         return known
     check_room(config.output, 64 * 2**20, "metrics and gallery")
     begin(config)
-    tracker = open_run(config.tracking, config.output, "evaluate", config)
-    try:
+    with recorded(config, "evaluate") as tracker:
         measured = _measure(config, models, total)
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    if measured is None:
-        tracker.finish("KILLED")
-        return {}
-    metrics, page = _write(config, pairs, about, *measured)
-    print("\n".join(table(metrics)))
-    print(f"look at {page}", flush=True)
-    tracker.log_metrics(flat(metrics))
-    tracker.log_artifact(storage.join(config.output, "metrics.json"))
-    tracker.log_artifact(storage.parent(page), "gallery")
-    tracker.finish()
-    return metrics
+        if measured is None:
+            return {}
+        metrics, page = _write(config, pairs, about, *measured)
+        print("\n".join(table(metrics)))
+        print(f"look at {page}", flush=True)
+        tracker.log_metrics(flat(metrics))
+        tracker.log_artifact(storage.join(config.output, "metrics.json"))
+        tracker.log_artifact(storage.parent(page), "gallery")
+        return metrics
 
 
 def finished(config: Config, about: dict[str, Any]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from gaugan.pairs import Pairs
 from gaugan.plan import square
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run
-from jobs.tracking import open_run, resolve_model
+from jobs.tracking import recorded, resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +65,16 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     check_room(config.output, 64 * 2**20, "metrics and page")
     begin(config)
-    tracker = open_run(config.tracking, config.output, "evaluate_unet", config)
-    try:
+    with recorded(config, "evaluate_unet") as tracker:
         metrics = _measure(config, model, pairs)
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    if not metrics:
-        tracker.finish("KILLED")
-        return {}
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    print("\n".join(f"{name:<18}{value:>9.4f}" for name, value in numbers.items()))
-    print(f"look at {storage.join(config.output, 'page', 'index.html')}", flush=True)
-    tracker.log_metrics(numbers)
-    tracker.log_artifact(storage.join(config.output, "page"), "page")
-    tracker.finish()
-    return metrics
+        if not metrics:
+            return {}
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
+        print("\n".join(f"{name:<18}{value:>9.4f}" for name, value in numbers.items()))
+        print(f"look at {storage.join(config.output, 'page', 'index.html')}", flush=True)
+        tracker.log_metrics(numbers)
+        tracker.log_artifact(storage.join(config.output, "page"), "page")
+        return metrics
 
 
 def _measure(config: Config, model: str, pairs: Pairs) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from gaugan.style_choice import StyleChoice, absolute_sources, check_sources
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
-from jobs.tracking import Tracker, open_run, resolve_model
+from jobs.tracking import Tracker, recorded, resolve_model
 
 LINE_EVERY_S = 5.0
 BYTES_PER_PIXEL = 3
@@ -93,17 +93,12 @@ def main(config: Config) -> dict[str, Any]:
     check_room(config.output, len(items) * plan.style.per_picture * height * width * BYTES_PER_PIXEL, "the paintings")
     plan, items = paint_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
-    tracker = open_run(config.tracking, config.output, "generate", config)
     started = time.monotonic()
-    try:
+    with recorded(config, "generate") as tracker:
         painted_now = _paint(config, plan, classes, items)
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    if STOP():
-        tracker.finish("KILLED")
-        return {}
-    stats = finish(config, plan, classes, tracker, painted_now, time.monotonic() - started)
+        if STOP():
+            return {}
+        stats = finish(config, plan, classes, tracker, painted_now, time.monotonic() - started)
     if stats["failure_rate"] > config.max_failure_rate:
         raise TooManyFailuresError(
             f"{stats['refused']} of {stats['refused'] + stats['painted']} label maps were refused ({stats['codes']}), "
@@ -233,7 +228,6 @@ def finish(
     storage.remove(storage.join(config.output, ".work"))
     tracker.log_metrics({name: stats[name] for name in ("painted", "refused", "skipped", "pictures", "failure_rate")})
     tracker.log_artifact(storage.join(config.output, "stats.json"))
-    tracker.finish()
     reasons = "".join(f", {code} {count}" for code, count in stats["codes"].items())
     print(f"{stats['painted']} painted ({stats['pictures']} pictures), {stats['refused']} refused{reasons}")
     print(f"look at {page}", flush=True)

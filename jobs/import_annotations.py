@@ -38,7 +38,7 @@ from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
 from jobs.import_summary import MAX_REPORTED, Checked, shares, summary
-from jobs.tracking import open_run
+from jobs.tracking import recorded_import
 
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
 BYTES_PER_PIXEL = 2
@@ -116,21 +116,11 @@ def main(config: Config) -> dict[str, Any] | None:
         num_pixels = max(height * width for height, width in sizes)
         check_room(config.output, (len(checked) + num_copies) * num_pixels * BYTES_PER_PIXEL, "the dataset")
         begin(config)
-        tracker = open_run(config.tracking, config.output, "import_annotations", config)
         originals = [(item, 0) for item in checked]
         copies = [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
-        manifest = None
-        try:
-            manifest = write_dataset(pool, originals + copies, config, rules)
-        finally:
-            if manifest is None:
-                storage.remove(storage.join(config.output, "pairs"))
-                tracker.finish("KILLED" if STOP() else "FAILED")
-        if manifest is not None:
-            tracker.log_metrics({f"pairs/{split}": count for split, count in manifest["splits"].items()})
-            tracker.log_artifact(storage.join(config.output, "contact_sheet.png"))
-            tracker.finish()
-        return manifest
+        return recorded_import(
+            config, "import_annotations", lambda: write_dataset(pool, originals + copies, config, rules)
+        )
 
 
 def read_rules(config: Config) -> Rules:

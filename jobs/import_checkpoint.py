@@ -17,7 +17,7 @@ from gaugan import storage
 from gaugan.errors import UserError
 from gaugan.plan import square
 from jobs.command import JobConfig, begin, check_room, run
-from jobs.tracking import open_run
+from jobs.tracking import recorded
 
 GENERATOR_SUFFIX = "_net_G.pth"
 
@@ -85,18 +85,17 @@ def import_weights(config: Config) -> dict[str, Any]:
     num_bytes = sum(value.nbytes for state in networks.values() for value in state.values())
     check_room(config.output, num_bytes + 2**20, "the checkpoint")
     begin(config)
-    tracker = open_run(config.tracking, config.output, "import_checkpoint", config)
-    uri = checkpoint.save(
-        checkpoint.step_uri(config.output, 0),
-        system="spade",
-        config=to_plain(spade),
-        classes=classes,
-        image_size=size,
-        step=0,
-        state={"networks": networks},
-    )
-    checkpoint.point(config.output, "last", 0)
-    tracker.finish()
+    with recorded(config, "import_checkpoint"):
+        uri = checkpoint.save(
+            checkpoint.step_uri(config.output, 0),
+            system="spade",
+            config=to_plain(spade),
+            classes=classes,
+            image_size=size,
+            step=0,
+            state={"networks": networks},
+        )
+        checkpoint.point(config.output, "last", 0)
     print(f"written: {uri}")
     return {"checkpoint": uri}
 

@@ -26,7 +26,7 @@ from gaugan.progress import Progress
 from gaugan.report import label_strip
 from gaugan.triples import Prepared, Rules, prepare
 from jobs.command import STOP, JobConfig, begin, check_room, run
-from jobs.tracking import open_run
+from jobs.tracking import recorded_import
 
 SHEET_PICTURES, SHEET_SIDE_PX = 16, 192
 ROWS_PER_SHARD = 256
@@ -109,25 +109,18 @@ def main(config: Config) -> dict[str, Any] | None:
     num_bytes = sum(t.image.size + t.label_map.size + (t.instance_map.size if t.instance_map else 0) for t in triples)
     check_room(config.output, int(LABEL_MAP_SHARE * num_bytes), "the dataset")
     begin(config)
-    tracker = open_run(config.tracking, config.output, "import_dataset", config)
     writer = pairs.PairsWriter(
         config.output, rules.classes, ROWS_PER_SHARD, instance_maps=triples[0].instance_map is not None
     )
-    manifest = None
-    try:
+
+    def write() -> dict[str, Any] | None:
         tally = _walk(config, triples, rules, writer)
-        if not STOP():
-            _conclude(config, rules, tally)
-            manifest = _finish(config, layout, rules, writer, tally)
-    finally:
-        if manifest is None:
-            storage.remove(storage.join(config.output, "pairs"))
-            tracker.finish("KILLED" if STOP() else "FAILED")
-    if manifest is not None:
-        tracker.log_metrics({f"pairs/{split}": count for split, count in manifest["splits"].items()})
-        tracker.log_artifact(storage.join(config.output, "contact_sheet.png"))
-        tracker.finish()
-    return manifest
+        if STOP():
+            return None
+        _conclude(config, rules, tally)
+        return _finish(config, layout, rules, writer, tally)
+
+    return recorded_import(config, "import_dataset", write)
 
 
 def read_rules(config: Config, layout: Layout) -> Rules:

@@ -34,7 +34,7 @@ from gaugan.sources import Source
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
-from jobs.tracking import Tracker, open_run, resolve_model
+from jobs.tracking import Tracker, recorded, resolve_model
 
 LABEL_MAP_BYTES = 8 * 1024
 LOGGED = (
@@ -170,18 +170,13 @@ def label_once(config: Config) -> dict[str, Any]:
     for note in notes:
         print(f"note: {note}")
     job = open_job(config, plan, classes, inputs, pace)
-    tracker = open_run(config.tracking, config.output, "label_dataset", config)
-    try:
+    with recorded(config, "label_dataset") as tracker:
         label(job)
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    if STOP():
-        done = sum(summary["rows"] for summary in job.finished.values())
-        print(f"{done} of {plan.num_inputs} inputs are in finished shards; the chunks written beyond them are kept too")
-        tracker.finish("KILLED")
-        return {}
-    stats = finish(job, tracker)
+        if STOP():
+            done = sum(summary["rows"] for summary in job.finished.values())
+            print(f"{done} of {plan.num_inputs} inputs are in finished shards; chunks written beyond them are kept too")
+            return {}
+        stats = finish(job, tracker)
     if stats["failure_rate"] > config.max_failure_rate:
         raise TooManyFailuresError(
             f"{stats['refused']} of {stats['refused'] + stats['labelled']} pictures were refused "
@@ -276,7 +271,6 @@ def finish(job: Job, tracker: Tracker) -> dict[str, Any]:
     tracker.log_metrics(means | {name: stats[name] for name in LOGGED})
     tracker.log_artifact(storage.join(job.config.output, "stats.json"))
     tracker.log_artifact(storage.parent(page), "report")
-    tracker.finish()
     reasons = f" ({tallies(stats['codes'])})" if stats["codes"] else ""
     print(f"{stats['labelled']} labelled, {stats['refused']} refused, {stats['skipped']} skipped{reasons}")
     judged = f"{stats['review']} to review, {stats['reject']} rejected"

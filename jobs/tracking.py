@@ -7,17 +7,19 @@ metrics.jsonl in the output keeps everything.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from gaugan import storage
 from gaugan.config import to_plain
 from gaugan.errors import UserError
+from jobs.command import STOP, JobConfig
 
 EXPERIMENT = "gaugan"
 MAX_PARAM_LENGTH = 500
@@ -94,6 +96,34 @@ def open_run(tracking: str, output: str, job: str, config: Any) -> Tracker:
     storage.write_json(known, {"uri": shown, "run_id": tracker.run_id})
     tracker.log_params(config)
     return tracker
+
+
+@contextlib.contextmanager
+def recorded(config: JobConfig, job: str) -> Iterator[Tracker]:
+    """The MLflow run of a job: FAILED when the block raises, KILLED when the job was asked to stop, else FINISHED."""
+    tracker = open_run(config.tracking, config.output, job, config)
+    try:
+        yield tracker
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("KILLED" if STOP() else "FINISHED")
+
+
+def recorded_import(config: JobConfig, job: str, write: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """`write()` makes a dataset in the output and returns its manifest, or None after a stop; without a manifest
+    nothing half-written stays."""
+    manifest = None
+    with recorded(config, job) as tracker:
+        try:
+            manifest = write()
+        finally:
+            if manifest is None:
+                storage.remove(storage.join(config.output, "pairs"))
+        if manifest is not None:
+            tracker.log_metrics({f"pairs/{split}": count for split, count in manifest["splits"].items()})
+            tracker.log_artifact(storage.join(config.output, "contact_sheet.png"))
+    return manifest
 
 
 def attach(reference: dict[str, str]) -> Tracker:

@@ -19,7 +19,7 @@ from typing import Any
 from gaugan.config import parse
 from gaugan.errors import UserError
 from serve.config import ServeConfig
-from serve.gate import PROXY_CALLBACK
+from serve.gate import DEFAULT_MOST_INSIDE, MOST_INSIDE, PROXY_CALLBACK
 from serve.guard import TOKEN
 from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore
 
@@ -34,7 +34,7 @@ OBJECT_STORE_BYTES = 256 * 1024 * 1024
 def main(config: ServeConfig) -> int:
     """Serves until a signal comes; returns the exit code."""
     started = time.monotonic()
-    _set_environment()
+    _set_environment(config)
     import ray
     import ray.serve
 
@@ -114,10 +114,12 @@ class _Stop:
         return self._code
 
 
-def _set_environment() -> None:
+def _set_environment(config: ServeConfig) -> None:
     """What Ray reads when it starts: explicit authentication, our gate in Serve's proxy, no usage reports."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault(PROXY_CALLBACK, "serve.gate.proxy_middlewares")
+    waiting = config.max_queued * max(config.num_replicas, config.max_replicas)
+    os.environ.setdefault(MOST_INSIDE, str(max(DEFAULT_MOST_INSIDE, 2 * waiting)))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 import uuid
@@ -20,6 +21,12 @@ from serve.problems import STATUS_CODES, Problem, problem_bytes
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 BODY_DEADLINE_S = 15.0
+BODY_REFUSALS = {"body_too_large", "slow_upload", "encoded_body"}
+"""What ends the connection. Otherwise the server reads the rest of the body and drops it: closing on a client that
+still sends would reset its connection, and lose our answer."""
+MOST_INSIDE = "GAUGAN_MOST_INSIDE"
+"""Variable: how many uploads the proxy lets in at once."""
+DEFAULT_MOST_INSIDE = 64
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 
@@ -39,7 +46,8 @@ log = logging.getLogger("serve")
 
 def proxy_middlewares() -> list[Middleware]:
     """What Ray Serve's proxy wraps around every request; its import path goes into the variable PROXY_CALLBACK."""
-    return [Middleware(Gate, rewrite_plain_errors=True)]
+    most = int(os.environ.get(MOST_INSIDE) or DEFAULT_MOST_INSIDE)
+    return [Middleware(Gate, rewrite_plain_errors=True, most_inside=most)]
 
 
 class Gate:
@@ -53,22 +61,29 @@ class Gate:
         body_deadline_s: float = BODY_DEADLINE_S,
         timeout_s: float | None = None,
         rewrite_plain_errors: bool = False,
+        most_inside: int | None = None,
     ) -> None:
-        """timeout_s: longest time for a whole request, from its headers to the first byte of the answer."""
+        """timeout_s: longest time for a whole request, from its headers to the first byte of the answer.
+        most_inside: so many uploads at once; the next is refused before anything is done for it, since with more
+        than can be handled even saying no late costs those who are inside."""
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.body_deadline_s = body_deadline_s
         self.timeout_s = timeout_s
         self.rewrite_plain_errors = rewrite_plain_errors
+        self.most_inside = most_inside
+        self.inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         passage = _Passage(self, scope, receive, send)
-        if (problem := passage.refusal_by_headers()) is not None:
+        if (problem := passage.refusal_by_headers() or self._refusal_by_crowd(scope)) is not None:
             await passage.refuse(problem)
             return
+        uploads = int(scope["method"] == "POST")
+        self.inside += uploads
         try:
             async with asyncio.timeout(self.timeout_s):
                 await self.app(scope, passage.receive, passage.send)
@@ -79,6 +94,13 @@ class Gate:
             log.exception("request %s failed", passage.request_id)
             detail = f"Something broke while this was answered; tell the operator the request id {passage.request_id}."
             await passage.refuse(Problem("internal", detail))
+        finally:
+            self.inside -= uploads
+
+    def _refusal_by_crowd(self, scope: Scope) -> Problem | None:
+        if self.most_inside is None or self.inside < self.most_inside or scope["method"] != "POST":
+            return None
+        return Problem("busy", "Too many requests are being answered; try again.", retry_after_s=1)
 
 
 class _Passage:
@@ -156,8 +178,8 @@ class _Passage:
         self.started = True
         self.scope["state"]["problem"] = problem.code
         body, headers = problem_bytes(problem, self.scope["path"], self.request_id)
-        if not self.body_complete and self.received + int(self.headers.get("content-length") or 0):
-            headers["connection"] = "close"  # the rest of the body is not read
+        if problem.code in BODY_REFUSALS:
+            headers["connection"] = "close"
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": problem.status, "headers": self._stamped(raw)})
         await self._send({"type": "http.response.body", "body": body})

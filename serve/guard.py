@@ -138,7 +138,6 @@ def _check(given: str, wanted: bytes, name: str) -> Problem | None:
 async def _refuse(problem: Problem, scope: Scope, send: Send) -> None:
     scope.setdefault("state", {})["problem"] = problem.code
     body, headers = problem_bytes(problem, scope["path"], request_id_of(scope))
-    headers["connection"] = "close"  # the body is not read
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

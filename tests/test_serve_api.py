@@ -298,7 +298,7 @@ def test_body_that_does_not_arrive_is_given_up_on() -> None:
     async def keep(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "path": "/v1/paint", "headers": [(b"content-length", b"10")]}
+    scope = {"type": "http", "method": "POST", "path": "/v1/paint", "headers": [(b"content-length", b"10")]}
     asyncio.run(Gate(reads_the_body, body_deadline_s=0.05)(scope, never, keep))
     assert sent[0]["status"] == 408 and json.loads(sent[1]["body"])["code"] == "slow_upload"
 
