@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -16,9 +17,11 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import yaml
 from serve_models import save_generator, save_unet
 
 from gaugan import images, labels
+from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from serve.client import Client
@@ -210,6 +213,16 @@ def test_places_that_nobody_answers_at_are_refused_soon_and_in_words(monkeypatch
 def test_settings_that_make_no_sense_name_their_flag(values: dict[str, float]) -> None:
     with pytest.raises(UserError, match="--" + next(iter(values)).replace("_", "-")):
         ServeConfig(model="m", **values)  # type: ignore[arg-type]
+
+
+def test_the_clusters_config_is_one_that_ray_serve_and_the_app_accept() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    text = (Path(__file__).parents[1] / "serve" / "config.yaml").read_text()
+    app = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications[0]
+    module, _, builder = app.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    assert from_plain(ServeConfig, app.args, source="config.yaml").model == "models:/gaugan@champion"
 
 
 def test_ingress_does_without_torch() -> None:

@@ -234,3 +234,16 @@ def test_a_photo_too_large_for_a_label_map_is_taken_for_a_portrait_when_dropped(
     assert len(data) > 8 * 2**20
     studio.page.evaluate(DROP, [base64.b64encode(data).decode(), "p.png", "image/png"])
     studio.page.wait_for_selector("#map-caption:has-text('sure')")
+
+
+def test_a_portrait_can_be_pasted(studio: Studio) -> None:
+    studio.page.evaluate(
+        """(data) => {
+          const transfer = new DataTransfer();
+          const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+          transfer.items.add(new File([bytes], 'image.png', { type: 'image/png' }));
+          document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer }));
+        }""",
+        base64.b64encode(half_portrait()).decode(),
+    )
+    studio.wait_for_ids(half_ids())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from studio_page import EYE, HAIR, Studio, empty
+from studio_page import EYE, HAIR, Studio, empty, visit
 
 pytestmark = pytest.mark.browser
 
@@ -178,3 +178,14 @@ def test_fingers_that_zoom_neither_fill_nor_pick(touch_studio: Studio, tool: str
     assert not touch_studio.ids().any() and touch_studio.pressed(chosen) and touch_studio.pressed(f"[data-tool={tool}]")
     device.finger_stroke((48, 40))  # one finger still does what the tool says
     assert touch_studio.ids().all() if tool == "fill" else not touch_studio.pressed(chosen)
+
+
+@pytest.mark.parametrize("density", [0.75, 2.5])
+def test_strokes_are_exact_on_screens_of_any_density(browser: Any, server: Any, density: float) -> None:
+    for studio in visit(browser, server, device_scale_factor=density):
+        studio.blank()
+        studio.choose("brush", HAIR, 5)
+        studio.drag((10, 10), (60, 40), (61, 70))
+        wanted = empty()
+        reference.stroke(wanted, [(10, 10), (60, 40), (61, 70)], 5, HAIR)
+        np.testing.assert_array_equal(studio.ids(), wanted)
