@@ -146,10 +146,10 @@ def _check_port(config: ServeConfig) -> None:
 def _check_cluster(address: str) -> None:
     """Ray itself would try for more than a minute."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():  # "auto", or a Ray Client address
+    if "://" in address or not colon or not port.isdigit():  # a Ray Client address, or "auto"
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
@@ -205,7 +205,7 @@ def _is_gone(gcs_address: str) -> bool:
     time.sleep(DYING_S)
     host, _, port = gcs_address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError:
         return True
     return False

@@ -8,7 +8,8 @@ const QUALITY = 0.92;
 export const PORTRAIT_SIDE = 2048;
 export const STYLE_SIDE = 768;
 
-export async function shrunk(file, maxSide) {
+export async function shrunk(chosen, maxSide) {
+  const file = await copied(chosen);
   let image;
   try {
     image = await createImageBitmap(file);
@@ -26,4 +27,13 @@ export async function shrunk(file, maxSide) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+}
+
+// What was chosen, in memory: the file itself may be changed or moved while the page still needs it.
+async function copied(file) {
+  try {
+    return new Blob([await file.arrayBuffer()], { type: file.type });
+  } catch {
+    throw new Error("The file can't be read. Choose a picture, no folder, and one that is still there.");
+  }
 }

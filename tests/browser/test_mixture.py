@@ -48,7 +48,7 @@ def act(studio: Studio, rng: random.Random) -> None:
     )()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_whatever_is_done_painting_history_and_memory_agree(visitor: Studio, seed: int) -> None:
     begun, page = visitor.ids(), visitor.page
     rng = random.Random(seed)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from studio_page import HAIR, Studio, visit
+from studio_page import HAIR, Studio
 
 from gaugan import images
 from serve.problems import Problem
@@ -112,16 +111,16 @@ STATES: dict[str, Callable[[Studio], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_is_tidy_at_every_size(browser: Any, server: Any, tmp_path: Path, state: str, scheme: str) -> None:
-    folder = Path(os.environ.get("SCREENS") or tmp_path)
+def test_every_state_is_tidy_at_every_size(visitor: Studio, tmp_path: Path, state: str) -> None:
+    folder, page = Path(os.environ.get("SCREENS") or tmp_path), visitor.page
     folder.mkdir(parents=True, exist_ok=True)
-    for studio in visit(browser, server, color_scheme=scheme):
-        STATES[state](studio)
-        for name, (width, height) in SIZES.items():
-            studio.page.set_viewport_size({"width": width, "height": height})
-            studio.page.wait_for_timeout(50)
-            if state != "shortcuts":
-                assert studio.page.evaluate(FAULTS) == [], name
-            studio.page.screenshot(path=folder / f"{state}-{scheme}-{name}.png")
+    STATES[state](visitor)
+    for name, (width, height) in SIZES.items():
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(150)  # colours fade
+            page.screenshot(path=folder / f"{state}-{scheme}-{name}.png")
+        if state != "shortcuts":
+            assert page.evaluate(FAULTS) == [], name
