@@ -58,7 +58,9 @@ class AccessLog:
 
     def __post_init__(self) -> None:
         try:
-            self._stream = sys.stdout if self.path is None else Path(self.path).open("a", encoding="utf-8")
+            self._stream = (
+                sys.stdout if self.path is None else Path(self.path).open("a", encoding="utf-8", errors="replace")
+            )
         except OSError as error:
             raise UserError(
                 f"--access-log {self.path}: {error.strerror}; choose a file in a folder that exists"

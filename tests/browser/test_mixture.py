@@ -12,7 +12,7 @@ from studio_page import HEIGHT, TABLE, WIDTH, Studio, noise, png_of
 pytestmark = pytest.mark.browser
 
 TOOLS = ("brush", "line", "rectangle", "ellipse", "fill", "pick")
-ACTIONS = 60
+ACTIONS = 40
 
 
 def act(studio: Studio, rng: random.Random) -> None:
