@@ -175,3 +175,17 @@ def test_a_full_disk_is_said(studio: Studio) -> None:
     studio.choose("brush", HAIR, 9)
     studio.drag((20, 20))
     assert "Save the project" in studio.notice()
+
+
+def test_of_many_tabs_the_oldest_drawings_are_dropped(studio: Studio) -> None:
+    found = studio.page.evaluate("""async () => {
+      const store = await (await import('/studio/store.js')).Store.open();
+      const read = async (tab) => (await store.read.call({ database: store.database, tab }, 'hash')).number;
+      for (let number = 0; number < 9; number++) {
+        await store.write.call({ database: store.database, tab: `${number}` }, 'hash', { number });
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await store.read('hash');
+      return [await read('0'), await read('4'), await read('another')];
+    }""")
+    assert found == [8, 4, 8]
