@@ -27,7 +27,10 @@ const ADVICE = {
   timeout: "The painting took too long. It is tried again by itself.",
 };
 // The server was started with another model since the page was loaded.
-const ANOTHER_MODEL = new Set(["classes_mismatch", "wrong_size", "unknown_id"]);
+const ANOTHER_MODEL = {
+  wrong_size: "The server paints another size now. Reload the page: your drawing is kept and resized.",
+  classes_mismatch: "The server paints other classes now. Save the project to keep this drawing, then reload the page.",
+};
 const RELOAD = { label: "Reload", run: () => location.reload() };
 const $ = (id) => document.getElementById(id);
 
@@ -62,8 +65,8 @@ function reportIfBug(error) {
 // `seconds` until the live painter tries again by itself; null when it doesn't.
 function tellProblem(error, seconds) {
   reportIfBug(error);
-  if (ANOTHER_MODEL.has(error.code)) {
-    notice("error", "live", "The server paints with another model now. Reload the page: your drawing is kept.", RELOAD);
+  if (error.code in ANOTHER_MODEL) {
+    notice("error", "live", ANOTHER_MODEL[error.code], RELOAD);
     return;
   }
   const wait = seconds === null ? "Try again" : `Try now (${seconds} s)`;

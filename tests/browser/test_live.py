@@ -160,7 +160,7 @@ def test_another_model_behind_the_page_is_said_and_a_reload_is_offered(studio: S
     studio.page.route("**/v1/paint", lambda route: route.fulfill(status=409, json={"code": code, "detail": "?"}))
     studio.page.click("#dice")
     studio.settle("error")
-    assert "another model" in studio.notice()
+    assert "reload the page" in studio.notice().lower()
     studio.page.unroute("**/v1/paint")
     studio.page.click("#notice-action")
     studio.page.wait_for_load_state()
