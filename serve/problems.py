@@ -104,8 +104,6 @@ def problem_bytes(problem: Problem, path: str, request_id: str) -> tuple[bytes, 
     headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "cache-control": "no-store"}
     if problem.retry_after_s is not None:
         headers["retry-after"] = str(problem.retry_after_s)
-    if problem.status == 401:
-        headers["www-authenticate"] = 'Bearer realm="gaugan", Basic realm="gaugan", charset="UTF-8"'
     return body, headers
 
 
