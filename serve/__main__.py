@@ -264,6 +264,8 @@ def run() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:  # before our own handler is there
+        code = 0
     sys.exit(code)
 
 
