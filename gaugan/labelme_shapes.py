@@ -23,7 +23,7 @@ def read_shape(entry: Any) -> Shape:
     label, kind, points = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
     if not isinstance(label, str) or not label.strip():
         raise ValueError("has no label")
-    if kind not in NUM_POINTS:
+    if not isinstance(kind, str) or kind not in NUM_POINTS:
         raise ValueError(f"shape_type {kind!r} is unknown; known are {', '.join(NUM_POINTS)}")
     if not isinstance(points, list) or len(points) > MAX_POINTS:
         count = (

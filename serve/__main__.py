@@ -6,6 +6,7 @@ address, and on Ctrl-C or SIGTERM stops what it started. Exit codes: 0 after Ctr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -25,6 +26,8 @@ from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore
 APP = "gaugan"
 PROXY_TIMEOUT_MARGIN_S = 10
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
+CONNECT_TIMEOUT_S = 5.0
+DYING_S = 0.5
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
@@ -45,6 +48,7 @@ def main(config: ServeConfig) -> int:
     _connect(config)
     stop = _catch_signals()
     try:
+        _check_gpus(config)
         _quieten()
         ray.serve.start(
             http_options={
@@ -60,6 +64,9 @@ def main(config: ServeConfig) -> int:
         code = stop.wait()
         print("stopping: what was begun is finished first (again: at once)", flush=True)
         stop.at_once()
+        if _is_gone(ray.get_runtime_context().gcs_address):
+            print("Ray was ended by the same signal: nothing is left to be finished", flush=True)
+            _leave(code)
         _let_out(config)
         return code
     finally:
@@ -77,6 +84,7 @@ def _deploy(application: Any) -> None:
         deployments = ray.serve.status().applications[APP].deployments
         messages = [one.message for one in deployments.values() if "Traceback" in one.message]
         reason = messages[0].strip().splitlines()[-1] if messages else str(error)
+        reason = reason.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
         raise UserError(f"the server can't start: {reason}") from error
 
 
@@ -135,6 +143,29 @@ def _check_port(config: ServeConfig) -> None:
             ) from error
 
 
+def _check_cluster(address: str) -> None:
+    """Ray itself would try for more than a minute."""
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not port.isdigit():  # a Ray Client address, or "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+
+
+def _check_gpus(config: ServeConfig) -> None:
+    """A private Ray never gets another GPU: its replicas would wait forever."""
+    import ray
+
+    found = int(ray.cluster_resources().get("GPU", 0))
+    wanted = max(config.num_replicas, config.max_replicas) if config.use_gpu else 0
+    if config.address is None and wanted > found:
+        raise UserError(
+            f"--use-gpu: {wanted} replicas need a GPU each, this machine has {found}; ask for fewer, or none"
+        )
+
+
 def _quieten() -> None:
     """Serve reports its own starting; our two lines say enough."""
     logging.getLogger("ray").setLevel(logging.WARNING)
@@ -146,6 +177,7 @@ def _connect(config: ServeConfig) -> None:
     import ray
 
     if config.address is not None:
+        _check_cluster(config.address)
         ray.init(address=config.address, log_to_driver=False)
         return
     painters = max(config.num_replicas, config.max_replicas) * config.cpus_per_replica
@@ -166,6 +198,32 @@ def _catch_signals() -> _Stop:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.catch)
     return stop
+
+
+def _is_gone(gcs_address: str) -> bool:
+    """Whether Ray's head got our signal too, as when systemd or a terminal ends a whole group of processes."""
+    time.sleep(DYING_S)
+    host, _, port = gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return True
+    return False
+
+
+def _leave(code: int) -> None:
+    """Ends this process and its children at once: Ray itself would look for its head for a minute, then abort."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
+    _, alive = psutil.wait_procs(children, timeout=CONNECT_TIMEOUT_S)
+    for child in alive:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(code)
 
 
 def _let_out(config: ServeConfig) -> None:
@@ -206,6 +264,8 @@ def run() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:  # before our own handler is there
+        code = 0
     sys.exit(code)
 
 

@@ -19,6 +19,7 @@ from serve.backend import Backend
 from serve.cache import AnswerCache
 from serve.gate import Gate
 from serve.guard import ADMIN_PATHS, OPEN_PATHS, Door, Guard, Tokens
+from serve.head import Head
 from serve.metrics import Metrics
 from serve.observe import AccessLog, Observer
 from serve.service import Service
@@ -57,13 +58,14 @@ def build_api(
     api.state.service = Service(backend, styles or {}, metrics, AnswerCache(options.cache_bytes), switch)
     for routes in (paint_routes, labelme_routes, facts_routes, inference_routes, admin_routes):
         api.include_router(routes.router)
-    api.mount("/studio", StaticFiles(directory=STUDIO), name="studio")
+    api.mount("/studio", _Studio(directory=STUDIO), name="studio")
     api.add_api_route("/", _page, include_in_schema=False)
     api.add_api_route("/favicon.ico", _icon, include_in_schema=False)
     api.add_exception_handler(problems.Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_exception)
-    if options.allow_origins:  # the innermost: the last one added sees a request first
+    api.add_middleware(Head)  # the innermost: the last one added sees a request first
+    if options.allow_origins:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=options.allow_origins,
@@ -76,6 +78,15 @@ def build_api(
     api.add_middleware(Observer, metrics=metrics, access_log=options.access_log)
     api.openapi = lambda: _openapi(api, options.tokens)  # type: ignore[method-assign]
     return api
+
+
+class _Studio(StaticFiles):
+    """Asked for again at every visit (answered 304): old and new modules must not meet in one page."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _page() -> FileResponse:

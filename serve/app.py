@@ -23,11 +23,12 @@ from gaugan.errors import UserError
 from serve.config import ServeConfig
 from serve.guard import ADMIN_TOKEN, TOKEN, Door, Tokens
 from serve.models import ModelSource, resolve
-from serve.quality import GateLimits
+from serve.quality import GateLimits, gate_label_maps
 from serve.quality import examine as examine_models
 from serve.ray_backend import RayBackend
 from serve.replicas import PainterOptions, PainterReplica, SegmenterReplica
 from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore, Watch
+from serve.styles import load_styles
 from serve.switch import Switch, read_state
 
 LOADING_TRIES = 2
@@ -58,7 +59,6 @@ class Ingress:
         from serve.api import ApiOptions, build_api
         from serve.metrics import Metrics, ray_sink
         from serve.observe import AccessLog
-        from serve.styles import load_styles
 
         config = self.options.config
         missing = [name for name in self.options.needs if not os.environ.get(name)]
@@ -148,6 +148,7 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
     segmenter_source = resolve(config.segmenter, "--segmenter", "unet", config.tracking) if config.segmenter else None
     if segmenter_source is not None:
         _check_same_classes(painter_source, segmenter_source)
+    _check_folders(config, painter_source)
     options = PainterOptions(
         cpus=config.cpus_per_replica,
         use_gpu=config.use_gpu,
@@ -209,6 +210,18 @@ def _deployment(
         **number,
         **limits,
     )(replica)
+
+
+def _check_folders(config: ServeConfig, painter: ModelSource) -> None:
+    """What would otherwise be found out by a replica, or by the first swap."""
+    from gaugan import checkpoint
+
+    if config.styles is not None:
+        load_styles(config.styles)
+    if config.gate_maps is not None:
+        meta = checkpoint.read_meta(painter.checkpoint_uri())
+        table = labels.ClassTable.from_plain(meta["classes"], source=painter.uri)
+        gate_label_maps(table, tuple(meta["image_size"]), config.gate_maps)
 
 
 def _check_same_classes(painter: ModelSource, segmenter: ModelSource) -> None:

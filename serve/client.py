@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from gaugan.errors import UserError
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 PATIENCE_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
@@ -59,7 +61,12 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         """token: the server's GAUGAN_TOKEN, or for `swap`, `rollback` and `served_model` its GAUGAN_ADMIN_TOKEN."""
-        self._http = http or httpx.Client(base_url=url, timeout=timeout_s)
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"{url or 'the address'}: give the server's address with its scheme, such as {DEFAULT_URL}")
+        try:
+            self._http = http or httpx.Client(base_url=url, timeout=timeout_s)
+        except httpx.InvalidURL as error:
+            raise UserError(f"{url}: no address of a server ({error})") from error
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"
         self.patience_s = patience_s

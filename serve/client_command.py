@@ -18,9 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gaugan.errors import UserError
 from serve.client import DEFAULT_URL, PATIENCE_S, Client, ServerError
 
 ADMINISTRATION = ("model", "swap", "rollback")
+FORMATS = (".png", ".webp")
 TOKEN, ADMIN_TOKEN = "GAUGAN_TOKEN", "GAUGAN_ADMIN_TOKEN"  # noqa: S105  (names of variables)
 
 
@@ -28,13 +30,13 @@ def main(argv: Sequence[str] | None = None, client: Client | None = None) -> int
     """The command; returns the exit code (0 ok, 2 refused by the server, 1 anything else)."""
     flags = _parser().parse_args(argv)
     token = os.environ.get(ADMIN_TOKEN if flags.command in ADMINISTRATION else TOKEN)
-    client = client or Client(flags.url, token=token, patience_s=flags.patience)
     try:
+        client = client or Client(flags.url, token=token, patience_s=flags.patience)
         return _COMMANDS[flags.command](client, flags)
     except ServerError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2 if 400 <= problem.status < 500 else 1
-    except OSError as error:
+    except (OSError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _paint(client: Client, flags: argparse.Namespace) -> int:
+    suffix = flags.output.suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(f"--output {flags.output}: paintings are written as {' or '.join(FORMATS)}")
     styles = {name: path.read_bytes() for name in ("style", "style2") if (path := getattr(flags, name)) is not None}
     painting = client.paint(
         flags.label_map.read_bytes(),
@@ -81,7 +86,7 @@ def _paint(client: Client, flags: argparse.Namespace) -> int:
         blend=flags.blend,
         n=flags.n,
         resize=flags.resize,
-        format="webp" if flags.output.suffix.lower() == ".webp" else "png",
+        format=suffix.removeprefix("."),
         **styles,
     )
     flags.output.write_bytes(painting.data)

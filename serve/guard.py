@@ -25,6 +25,8 @@ TOKEN, ADMIN_TOKEN = "GAUGAN_TOKEN", "GAUGAN_ADMIN_TOKEN"  # noqa: S105  (names 
 SHORTEST_TOKEN = 16
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 ADMIN_PATHS = "/v1/admin/"
+CHALLENGES = (b'Bearer realm="gaugan"', b'Basic realm="gaugan", charset="UTF-8"')
+"""A header line each: of several in one line Chromium reads the first only, and would not ask for the password."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -139,5 +141,7 @@ async def _refuse(problem: Problem, scope: Scope, send: Send) -> None:
     scope.setdefault("state", {})["problem"] = problem.code
     body, headers = problem_bytes(problem, scope["path"], request_id_of(scope))
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    if problem.status == 401:
+        raw += [(b"www-authenticate", challenge) for challenge in CHALLENGES]
     await send({"type": "http.response.start", "status": problem.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -66,4 +66,5 @@ def _check_effort(annotation: Annotation) -> None:
 def _first(error: AnnotationError) -> str:
     """The first problem, without the name in front of it."""
     more = f" (and {len(error.problems) - 1} more problems)" if len(error.problems) > 1 else ""
-    return error.problems[0].removeprefix(f"{NAME}: ").rstrip(".") + more
+    advice_for_folders = "; move it out of the folder"
+    return error.problems[0].removeprefix(f"{NAME}: ").rstrip(".").removesuffix(advice_for_folders) + more

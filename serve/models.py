@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gaugan.errors import UserError
 
 REGISTRY = "models:/"
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 ONLY_MLFLOW_READS = ("mlflow-artifacts:", "runs:")
 
 
@@ -55,6 +56,8 @@ def resolve(model_uri: str, flag: str, default_name: str, tracking: str | None =
         return ModelSource(uri, default_name, f"step-{meta['step']}")
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{flag}: {model_uri} can't be read: {error}; check the address and the network") from error
 
 
 def _from_registry(model_uri: str, tracking: str | None) -> ModelSource:
@@ -68,6 +71,8 @@ def _from_registry(model_uri: str, tracking: str | None) -> ModelSource:
     name, _, number = name.partition("/")
     if not name or bool(at and alias) == bool(number):
         raise UserError(f"{model_uri}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    for name_of_limit, value in PATIENCE.items():  # MLflow's own would keep a person waiting for minutes
+        os.environ.setdefault(name_of_limit, value)
     client = MlflowClient(tracking_uri=server, registry_uri=server)
     try:
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)

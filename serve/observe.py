@@ -6,6 +6,7 @@ A plain ASGI middleware, the outermost around the API. Endpoints leave what they
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -15,10 +16,13 @@ from typing import Any, TextIO
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gaugan.errors import UserError
 from serve.backend import Painted
 from serve.metrics import OK, Metrics
 
 UNROUTED = "other"
+
+log = logging.getLogger("serve")
 
 
 @dataclass
@@ -50,14 +54,25 @@ class AccessLog:
     """JSON lines, to a file or to this process's standard output."""
 
     path: str | None = None
-    _stream: TextIO | None = field(default=None, repr=False)
+    _stream: TextIO = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self._stream = (
+                sys.stdout if self.path is None else Path(self.path).open("a", encoding="utf-8", errors="replace")
+            )
+        except OSError as error:
+            raise UserError(
+                f"--access-log {self.path}: {error.strerror}; choose a file in a folder that exists"
+            ) from error
 
     def write(self, entry: dict[str, Any]) -> None:
-        """One line; it is flushed, so that it is there when the process dies."""
-        if self._stream is None:
-            self._stream = sys.stdout if self.path is None else Path(self.path).open("a", encoding="utf-8")
-        self._stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        self._stream.flush()
+        """One line; it is flushed, so that it is there when the process dies. A full disk loses lines, not requests."""
+        try:
+            self._stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            log.warning("--access-log %s: %s", self.path, error)
 
 
 class Observer:

@@ -99,12 +99,11 @@ def document(problem: Problem, path: str, request_id: str) -> dict[str, Any]:
 
 def problem_bytes(problem: Problem, path: str, request_id: str) -> tuple[bytes, dict[str, str]]:
     """(body, headers) of the answer."""
-    body = json.dumps(document(problem, path, request_id), ensure_ascii=False).encode()
+    text = json.dumps(document(problem, path, request_id), ensure_ascii=False)
+    body = text.encode(errors="replace")  # JSON may bring half a surrogate pair, and a detail may quote it
     headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), "cache-control": "no-store"}
     if problem.retry_after_s is not None:
         headers["retry-after"] = str(problem.retry_after_s)
-    if problem.status == 401:
-        headers["www-authenticate"] = 'Bearer realm="gaugan", Basic realm="gaugan", charset="UTF-8"'
     return body, headers
 
 

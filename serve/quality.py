@@ -82,12 +82,19 @@ def gate_label_maps(table: labels.ClassTable, size: tuple[int, int], uri: str | 
         entries = storage.list_files(uri, suffixes=(".png",))[:MAX_GATE_MAPS]
         if not entries:
             raise UserError(f"--gate-maps {uri}: no PNG label maps in this folder")
-        found = [labels.decode_label_map(storage.read_bytes(entry.uri), table) for entry in entries]
+        found = [_read_map(entry.uri, table) for entry in entries]
         return [images.resize_label_map(np.where(one == labels.IGNORE, 0, one).astype(np.uint8), size) for one in found]
     ids = template_ids(table)
     if ids:
         return [draw_template(one, size) for one in ids[:NUM_DRAWN_MAPS]]
     return [_regions(table.num_classes, size, seed) for seed in range(NUM_DRAWN_MAPS)]
+
+
+def _read_map(uri: str, table: labels.ClassTable) -> np.ndarray:
+    try:
+        return labels.decode_label_map(storage.read_bytes(uri), table)
+    except labels.LabelMapError as error:
+        raise UserError(f"--gate-maps {uri}: {error.message}") from error
 
 
 def _regions(num_classes: int, size: tuple[int, int], seed: int) -> np.ndarray:

@@ -110,7 +110,9 @@ class ServerAnswer(BaseModel):
 class SwapRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    uri: str = Field(min_length=1, max_length=1000, description="As of --model.", examples=["models:/gaugan@champion"])
+    uri: str = Field(
+        pattern=r"^[^\x00-\x1f]+$", max_length=1000, description="As of --model.", examples=["models:/gaugan@champion"]
+    )
 
 
 class ServedModel(BaseModel):

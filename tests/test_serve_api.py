@@ -325,7 +325,28 @@ def test_openapi_describes_the_surface_and_resolves(client: TestClient) -> None:
     assert set(codes) == set(PROBLEMS)
 
 
+def test_every_file_of_the_page_is_checked_for_a_newer_one(client: TestClient) -> None:
+    for path in ("/", "/studio/main.js", "/studio/style.css"):
+        answer = client.get(path)
+        assert answer.headers["cache-control"] == "no-cache"
+    assert (
+        client.get(
+            "/studio/main.js", headers={"If-None-Match": client.get("/studio/main.js").headers["etag"]}
+        ).status_code
+        == 304
+    )
+
+
 def test_the_page_asks_nobody_else_and_has_no_inline_code(client: TestClient) -> None:
     page = client.get("/").text
     assert "http://" not in page.replace("http://www.w3.org/", "") and "https://" not in page
     assert "<script>" not in page and " style=" not in page and " onclick=" not in page
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/classes", "/v2/health/ready", "/studio/main.js", "/openapi.json"])
+def test_head_is_answered_as_get_without_the_body(client: TestClient, path: str) -> None:
+    full, head = client.get(path), client.head(path)
+    assert head.status_code == 200 and head.content == b""
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == full.headers[name]
+    assert client.head("/v1/paint").status_code == 405 and client.head("/v1/nothing").status_code == 404

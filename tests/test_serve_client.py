@@ -165,3 +165,21 @@ def test_absent_server_is_an_error_not_a_traceback(mask: Path, monkeypatch: pyte
     pass_time_by_sleeping(monkeypatch)
     assert main(["--url", "http://127.0.0.1:9", "paint", str(mask), "-o", "o.png"]) == 1
     assert not Client("http://127.0.0.1:9").ready()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--url", "localhost:8000", "classes"], "http://"),
+        (["--url", "http://[::1", "classes"], "no address"),
+        (["paint", "MASK", "-o", "out.jpg"], ".png or .webp"),
+        (["paint", "nothing.png", "-o", "out.png"], "nothing.png"),
+    ],
+)
+def test_mistakes_are_told_at_once_in_one_line(
+    flags: list[str], words: str, mask: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pauses = pass_time_by_sleeping(monkeypatch)
+    assert main([str(mask) if flag == "MASK" else flag for flag in flags]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1 and pauses == []

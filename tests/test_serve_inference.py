@@ -180,3 +180,9 @@ def test_fields_outside_their_range_are_named(http: TestClient) -> None:
         assert answer.status_code == 422 and word in answer.json()["detail"], answer.text
     assert infer(http, maps(), outputs=[{"name": "sound"}]).status_code == 422
     assert infer(http, maps(), path="/v2/models/other/infer").status_code == 404
+
+
+def test_half_a_surrogate_pair_in_a_name_is_refused_and_can_be_quoted(http: TestClient) -> None:
+    body = b'{"inputs": [{"name": "\\ud800", "datatype": "x", "shape": [1], "data": [1]}]}'
+    answer = http.post(PAINT, content=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")

@@ -82,6 +82,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "mask bombs": (annotation([MASK]), "pixels together"),
     "ignored": (annotation([rectangle("__ignore__", (5, 3), (6, 4))]), "x=5, y=3"),
     "no shapes": (annotation([17]), "no object"),
+    "a kind that is a list": (annotation([{"label": "hair", "points": [], "shape_type": [["mask"]]}]), "is unknown"),
 }
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from serve_fakes import TABLE, FakeBackend
 
 from gaugan import labels
+from gaugan.errors import UserError
 from serve.api import ApiOptions, build_api
 from serve.cache import AnswerCache, CachedAnswer, content_key
 from serve.metrics import METRICS, Metrics
@@ -158,3 +159,12 @@ def test_raw_ids_mean_the_same_as_their_png(backend: FakeBackend) -> None:
         answer = paint(http, data, shape=shape)
         assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
     assert paint(http, b"", shape="0x0").json()["code"] == "empty"
+
+
+def test_an_access_log_that_cannot_be_written_is_refused_at_the_start_and_no_obstacle_later(
+    backend: FakeBackend, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="--access-log"):
+        AccessLog(str(tmp_path / "nothing" / "log"))
+    http = TestClient(build_api(backend, options=ApiOptions(access_log=AccessLog("/dev/full"))))
+    assert http.get("/v1/classes").status_code == 200

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +17,11 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import yaml
 from serve_models import save_generator, save_unet
 
 from gaugan import images, labels
+from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
 from serve.client import Client
@@ -129,6 +133,15 @@ def test_sigterm_ends_the_server_and_everything_it_started(server: Server) -> No
     assert not Client(url).ready()
 
 
+def test_a_head_that_died_of_the_same_signal_is_noticed() -> None:
+    from serve.__main__ import _is_gone
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert not _is_gone(address)
+    assert _is_gone(address)
+
+
 def test_unusable_model_is_refused_before_ray_starts(tmp_path: Path) -> None:
     process = serve_command("--model", str(tmp_path / "nothing"))
     output, _ = process.communicate(timeout=60)
@@ -162,10 +175,54 @@ def test_registered_model_is_resolved_by_alias_and_by_version(tmp_path: Path) ->
             resolve(model_uri, "--model", "x", tracking)
 
 
+def test_folders_that_are_no_use_are_refused_before_ray_starts(tmp_path: Path) -> None:
+    from serve.app import build
+
+    model = save_generator(str(tmp_path / "generator"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    for name, folder in (
+        ("styles", "nothing"),
+        ("gate_maps", "nothing"),
+        ("styles", "broken"),
+        ("gate_maps", "broken"),
+    ):
+        with pytest.raises(UserError, match="--" + name.replace("_", "-")):
+            build({"model": model, name: str(tmp_path / folder)})
+
+
+def test_places_that_nobody_answers_at_are_refused_soon_and_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gaugan import checkpoint
+    from serve.__main__ import _check_cluster
+
+    def fail(uri: str) -> str:
+        raise OSError("could not resolve host")
+
+    with pytest.raises(UserError, match="--address 127.0.0.1:9"):
+        _check_cluster("127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="--model: models:/gaugan@champion"):
+        resolve("models:/gaugan@champion", "--model", "gaugan", "http://127.0.0.1:9")
+    assert time.monotonic() - begun < 60
+    monkeypatch.setattr(checkpoint, "find", fail)
+    with pytest.raises(UserError, match="--model: s3://nobody/x can't be read: could not resolve"):
+        resolve("s3://nobody/x", "--model", "gaugan")
+
+
 @pytest.mark.parametrize("values", [{"port": 0}, {"max_batch_size": 0}, {"timeout_s": 0.0}])
 def test_settings_that_make_no_sense_name_their_flag(values: dict[str, float]) -> None:
     with pytest.raises(UserError, match="--" + next(iter(values)).replace("_", "-")):
         ServeConfig(model="m", **values)  # type: ignore[arg-type]
+
+
+def test_the_clusters_config_is_one_that_ray_serve_and_the_app_accept() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    text = (Path(__file__).parents[1] / "serve" / "config.yaml").read_text()
+    app = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications[0]
+    module, _, builder = app.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    assert from_plain(ServeConfig, app.args, source="config.yaml").model == "models:/gaugan@champion"
 
 
 def test_ingress_does_without_torch() -> None:

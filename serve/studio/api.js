@@ -19,7 +19,7 @@ async function ask(path, options = {}) {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("offline", "The server can't be reached.");
+    throw new ApiError("offline", "The server can't be reached. Is it running, and this device on its network?");
   }
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
@@ -43,39 +43,42 @@ export const readClasses = () => askJson("/v1/classes");
 export const readModels = async () => (await askJson("/v2/models")).models;
 export const readTemplates = async () => (await askJson("/v1/templates")).templates;
 export const readStyles = async () => (await askJson("/v1/styles")).styles;
-export const readBlob = async (path) => (await ask(path)).blob();
+export const readBlob = async (path, signal) => (await ask(path, { signal })).blob();
 
-// `style`: the form fields of the style (see styles.js). -> {blob, seed, model}
-export async function paint({ labelMap, seed, style, signal }) {
-  const answer = await ask("/v1/paint", { ...form({ label_map: labelMap, seed, ...style }), signal });
+// `classes`: hash of the table that was drawn with; `style`: the form fields of the style (see styles.js).
+// -> {blob, seed, model}
+export async function paint({ labelMap, classes, seed, style, signal }) {
+  const headers = { "X-Classes-Hash": classes };
+  const answer = await ask("/v1/paint", { ...form({ label_map: labelMap, seed, ...style }), headers, signal });
   return { blob: await answer.blob(), seed: Number(answer.headers.get("X-Seed")), model: answer.headers.get("X-Model") };
 }
 
 // The same label map with `count` seeds from `seed` on, in one call -> [{blob, seed}].
-export async function paintSeveral({ labelMap, seed, count, signal }) {
-  const headers = { Accept: "application/zip" };
+export async function paintSeveral({ labelMap, classes, seed, count, signal }) {
+  const headers = { Accept: "application/zip", "X-Classes-Hash": classes };
   const answer = await ask("/v1/paint", { ...form({ label_map: labelMap, seed, n: count }), headers, signal });
   const files = await readZip(await answer.blob(), "image/png");
   return files.map(({ blob }, place) => ({ blob, seed: (seed + place) % 2 ** 32 }));
 }
 
 // A portrait -> {blob, confidence}: its label map at the generator's size.
-export async function segment(picture) {
-  const answer = await ask("/v1/segment", form({ image: picture, fit: "paint" }));
+export async function segment(picture, signal) {
+  const answer = await ask("/v1/segment", { ...form({ image: picture, fit: "paint" }), signal });
   return { blob: await answer.blob(), confidence: Number(answer.headers.get("X-Confidence")) };
 }
 
 // Any label map as PNG that the server reads -> {blob, fitted}: indexed PNG at the generator's size.
-export async function readLabelMap(file) {
+export async function readLabelMap(file, signal) {
+  const read = async (resize) => (await ask("/v1/label-map", { ...form({ label_map: file, resize }), signal })).blob();
   try {
-    return { blob: await (await ask("/v1/label-map", form({ label_map: file }))).blob(), fitted: false };
+    return { blob: await read("refuse"), fitted: false };
   } catch (error) {
     if (error.code !== "wrong_size") throw error;
   }
-  return { blob: await (await ask("/v1/label-map", form({ label_map: file, resize: "crop" }))).blob(), fitted: true };
+  return { blob: await read("crop"), fitted: true };
 }
 
 // A labelme annotation -> Blob of its label map at the generator's size.
-export async function readLabelme(file) {
-  return (await ask("/v1/labelme", form({ annotation: file }))).blob();
+export async function readLabelme(file, signal) {
+  return (await ask("/v1/labelme", { ...form({ annotation: file }), signal })).blob();
 }

@@ -1,4 +1,5 @@
 // Keys of the whole page, and the dialog that lists them. Single letters can be turned off (WCAG 2.2, 2.1.4).
+import { recall, remember } from "./preferences.js";
 import { redo, undo } from "./state.js";
 import { chooseClass, chooseTool, sizeBrush, takeBack, toggleMirror } from "./toolbox.js";
 
@@ -11,6 +12,8 @@ export class Keys {
     this.actions = {
       "[": () => sizeBrush(-1),
       "]": () => sizeBrush(1),
+      ",": () => sizeBrush(-1), // where brackets need AltGr
+      ".": () => sizeBrush(1),
       m: toggleMirror,
       "+": () => view.zoom(1.5),
       "=": () => view.zoom(1.5),
@@ -24,9 +27,9 @@ export class Keys {
       escape: () => variations.close(),
     };
     for (const [key, tool] of Object.entries(TOOL_KEYS)) this.actions[key] = () => chooseTool(tool);
-    $("single-keys").checked = localStorage.getItem(PREFERENCE) !== "off";
+    $("single-keys").checked = recall(PREFERENCE) !== "off";
     $("single-keys").addEventListener("change", () => {
-      localStorage.setItem(PREFERENCE, $("single-keys").checked ? "on" : "off");
+      remember(PREFERENCE, $("single-keys").checked ? "on" : "off");
     });
     $("help").addEventListener("click", () => $("shortcuts").showModal());
     $("close-shortcuts").addEventListener("click", () => $("shortcuts").close());
@@ -40,7 +43,7 @@ export class Keys {
   }
 
   withControl(event) {
-    const key = event.key.toLowerCase();
+    const key = letterOf(event);
     if (isTyping(event.target) && key !== "s" && key !== "o") return;
     const actions = {
       z: () => takeBack(event.shiftKey ? redo : undo),
@@ -54,12 +57,17 @@ export class Keys {
   }
 
   single(event) {
-    const key = event.key.toLowerCase();
+    const key = letterOf(event);
     if (/^[1-9]$/.test(key)) chooseClass(Number(key) - 1);
     else if (key in this.actions) this.actions[key]();
     else return;
     event.preventDefault();
   }
+}
+
+// In layouts without Latin letters the place of the key counts.
+function letterOf({ key, code }) {
+  return key.length === 1 && key > "\x7f" && code.startsWith("Key") ? code.slice(3).toLowerCase() : key.toLowerCase();
 }
 
 function isTyping(node) {

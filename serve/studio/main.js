@@ -23,8 +23,15 @@ const ADVICE = {
   offline: "The server can't be reached. Your drawing is kept; the painting goes on when the server is back.",
   busy: "The server is busy: others are painting. Yours goes on by itself.",
   not_ready: "The model is waking up. The painting goes on by itself.",
+  no_token: "The server asks for its token. Reload the page and give it as the password.",
   timeout: "The painting took too long. It is tried again by itself.",
 };
+// The server was started with another model since the page was loaded.
+const ANOTHER_MODEL = {
+  wrong_size: "The server paints another size now. Reload the page: your drawing is kept and resized.",
+  classes_mismatch: "The server paints other classes now. Save the project to keep this drawing, then reload the page.",
+};
+const RELOAD = { label: "Reload", run: () => location.reload() };
 const $ = (id) => document.getElementById(id);
 
 const painted = { latest: null, drawnAt: 0 }; // the painting on show; when the drawing last changed
@@ -44,6 +51,7 @@ async function attempt(action) {
     withdraw("file");
     await action();
   } catch (error) {
+    if (error.name === "AbortError") return; // something else was wanted meanwhile
     reportIfBug(error);
     notice("error", "file", error.message, error.passes ? { label: "Try again", run: () => attempt(action) } : null);
   }
@@ -57,6 +65,10 @@ function reportIfBug(error) {
 // `seconds` until the live painter tries again by itself; null when it doesn't.
 function tellProblem(error, seconds) {
   reportIfBug(error);
+  if (error.code in ANOTHER_MODEL) {
+    notice("error", "live", ANOTHER_MODEL[error.code], RELOAD);
+    return;
+  }
   const wait = seconds === null ? "Try again" : `Try now (${seconds} s)`;
   const action = error.code === "invalid_field" ? null : { label: wait, run: () => live.schedule(0) };
   notice(seconds === null ? "error" : "warn", "live", ADVICE[error.code] ?? error.message, action);
@@ -75,7 +87,7 @@ function palette() {
 const encodeDrawing = () => encodeIndexed(studio.ids, studio.width, studio.height, palette());
 
 async function ask(signal) {
-  const request = { seed: styles.usesSeed ? seed.value : 0, style: styles.fields(), signal };
+  const request = { classes: studio.classes.hash, seed: styles.usesSeed ? seed.value : 0, style: styles.fields(), signal };
   return api.paint({ ...request, labelMap: await encodeDrawing() });
 }
 
@@ -100,16 +112,16 @@ async function showPainting(painting, askedAt) {
 
 // Seeds are painted in one call; a style from a picture is mixed with other pictures.
 async function loadVariations(signal) {
-  const labelMap = await encodeDrawing();
+  const request = { labelMap: await encodeDrawing(), classes: studio.classes.hash, signal };
   if (styles.usesSeed) {
     const first = crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
-    const found = await api.paintSeveral({ labelMap, seed: first, count: COUNT, signal });
+    const found = await api.paintSeveral({ ...request, seed: first, count: COUNT });
     return found.map(({ blob, seed: number }) => ({ blob, label: `Seed ${number}`, choose: () => takeSeed(number) }));
   }
   const others = [...styles.offers.keys()].filter((key) => key !== styles.first);
   if (others.length === 0) throw new Error("Variations mix your style with other pictures. Add another picture to the styles.");
   const some = others.sort(() => Math.random() - 0.5).slice(0, COUNT);
-  const pictures = some.map((key) => api.paint({ labelMap, seed: 0, style: styles.fields(key, 0.5), signal }));
+  const pictures = some.map((key) => api.paint({ ...request, seed: 0, style: styles.fields(key, 0.5) }));
   return (await Promise.all(pictures)).map(({ blob }, place) => ({
     blob,
     label: `With ${styles.offers.get(some[place]).name}`,
@@ -143,14 +155,26 @@ function followDrawing(kind) {
   live.schedule();
 }
 
-async function opened(text, portrait) {
+async function opened(text, portrait, signal) {
   showCaption(text);
   announce(text);
   if (portrait !== session.portrait) {
     await session.setPortrait(portrait);
-    if (portrait !== null && !$("style-shelf").hidden) styles.pick(styles.add(await shrunk(portrait, STYLE_SIDE), "My portrait"));
+    if (portrait !== null && !$("style-shelf").hidden) {
+      const small = await shrunk(portrait, STYLE_SIDE);
+      signal.throwIfAborted();
+      styles.pick(styles.add(small, "My portrait"));
+    }
   }
   changed(0);
+}
+
+let styleFile = null; // the last picture that was chosen as a style: making it smaller takes a moment
+
+async function addStyle(file) {
+  styleFile = file;
+  const key = styles.add(await shrunk(file, STYLE_SIDE));
+  if (file === styleFile) styles.pick(key);
 }
 
 function showCaption(text) {
@@ -201,8 +225,8 @@ function wire() {
   wireToolbox(view);
   new Keys({ view, look, seed, variations });
   files.wire();
-  files.button("open-style", "style-file", async (file) => styles.pick(styles.add(await shrunk(file, STYLE_SIDE))));
-  $("blank").addEventListener("click", () => attempt(openBlank));
+  files.button("open-style", "style-file", (file) => attempt(() => addStyle(file)));
+  $("blank").addEventListener("click", () => files.open(openBlank));
   $("save-map").addEventListener("click", () => attempt(async () => download(await encodeDrawing(), "label-map.png")));
   $("save-project").addEventListener("click", () => attempt(async () => download(await session.toFile(palette()), "portrait.json")));
   $("save-painting").addEventListener("click", () => {
@@ -220,9 +244,9 @@ function enlarge(large) {
   $("enlarge").setAttribute("aria-pressed", String(large));
 }
 
-async function openBlank() {
+async function openBlank(signal) {
   clear();
-  await opened("", null);
+  await opened("", null, signal);
 }
 
 async function start() {
@@ -230,16 +254,18 @@ async function start() {
   wire();
   showModel(models, classes);
   $("swatches").replaceChildren(...swatches(studio.classes.classes, chooseClass));
-  $("templates").append(...templateCards(templates, (template) => attempt(() => files.openTemplate(template))));
+  $("templates").append(...templateCards(templates, openTemplate));
   styles.offerGallery(gallery);
   await begin(templates);
 }
+
+const openTemplate = (template) => files.open((signal) => files.openTemplate(template, signal));
 
 // The last visit's work, or else the first template.
 async function begin(templates) {
   const kept = await session.kept();
   if (kept !== null) await attempt(() => session.apply(kept, false));
-  else if (templates.length > 0) await attempt(() => files.openTemplate(templates[0]));
+  else if (templates.length > 0) await openTemplate(templates[0]);
   studio.history.forget(); // nothing before this can be undone
   choose({});
   showCaption("");

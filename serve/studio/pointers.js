@@ -1,6 +1,7 @@
 // Mouse, pen and fingers on the sheet. One pointer draws; two fingers move and zoom the view, and a tap with two undoes.
 // Once a pen has been seen fingers only move the view, so that a resting hand doesn't draw.
 import { studio, undo } from "./state.js";
+import { actsAtOnce } from "./strokes.js";
 
 const ERASER_BUTTONS = 2 | 32; // right mouse button, eraser end of a pen
 const MIDDLE_BUTTON = 1;
@@ -15,6 +16,7 @@ export class Pointers {
     this.points = new Map(); // pointer id -> {x, y} in client pixels, while down
     this.mode = "idle"; // idle | draw | pan | pinch | rest (until every finger is lifted)
     this.hasPen = false;
+    this.whenLifted = null; // what a finger does with a tool that acts at once, unless a second one makes it a pinch
     const listen = (kind, action, options) => sheet.addEventListener(kind, action, options);
     listen("pointerdown", (event) => this.down(event));
     listen("pointermove", (event) => this.move(event));
@@ -45,10 +47,14 @@ export class Pointers {
     }
     this.mode = "draw";
     const options = { erases: (event.buttons & ERASER_BUTTONS) !== 0, pressure: pressureOf(event) };
-    this.strokes.begin(this.pixelAt(event), event.altKey ? { ...options, tool: "pick" } : options);
+    const point = this.pixelAt(event);
+    const begin = () => this.strokes.begin(point, event.altKey ? { ...options, tool: "pick" } : options);
+    if (event.pointerType === "touch" && actsAtOnce(studio.tool)) this.whenLifted = begin;
+    else begin();
   }
 
   second() {
+    this.whenLifted = null;
     this.strokes.cancel();
     this.mode = "pinch";
     this.pinch = { ...this.spread(), since: performance.now(), travel: 0 };
@@ -88,7 +94,11 @@ export class Pointers {
 
   up(event) {
     this.points.delete(event.pointerId);
-    if (this.mode === "draw") this.strokes.end();
+    if (this.mode === "draw") {
+      this.whenLifted?.();
+      this.whenLifted = null;
+      this.strokes.end();
+    }
     if (this.mode === "pinch" && this.pinch.travel < TAP_PX && performance.now() - this.pinch.since < TAP_MS) undo();
     this.mode = this.points.size > 0 ? "rest" : "idle";
   }
@@ -96,6 +106,7 @@ export class Pointers {
   // The system took the pointer away: what was drawn so far stays.
   lost(event) {
     this.points.delete(event.pointerId);
+    this.whenLifted = null;
     this.strokes.end();
     this.mode = this.points.size > 0 ? "rest" : "idle";
   }

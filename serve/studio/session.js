@@ -49,7 +49,8 @@ export class Session {
 
   async setPortrait(file) {
     this.portrait = file;
-    this.look.setPortrait(file === null ? null : await createImageBitmap(file).catch(() => null));
+    const image = file === null ? null : await createImageBitmap(file).catch(() => null);
+    if (file === this.portrait) this.look.setPortrait(image); // else another one came while this was decoded
   }
 
   toFile(palette) {

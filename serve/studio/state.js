@@ -23,7 +23,7 @@ export const studio = {
   classes: { name: "", hash: "", classes: [] },
   history: new History(),
   tool: "brush", // a key of TOOLS
-  lastTool: "brush", // what the eyedropper gives back
+  lastTool: "brush", // the last one that paints: what the eyedropper gives back
   classId: 0,
   brush: 14, // diameter in pixels of the label map
   gap: 4, // openings up to this wide, in pixels, hold a fill
@@ -33,7 +33,8 @@ export const studio = {
 
 const listeners = new Set();
 
-// Calls `listener(kind)` after every change: "pixels" while drawing, "drawing" when a step is complete, "tools".
+// Calls `listener(kind)` after every change: "pixels" while drawing, "drawing" when a step is complete, "tools"; and
+// with "interrupt" before something other than a stroke changes the drawing.
 export function onChange(listener) {
   listeners.add(listener);
 }
@@ -52,7 +53,7 @@ export function open(width, height, classes) {
 }
 
 export function choose(values) {
-  if (values.tool !== undefined && studio.tool !== "pick") studio.lastTool = studio.tool;
+  if (values.tool !== undefined && studio.tool !== "pick" && studio.tool !== "hand") studio.lastTool = studio.tool;
   Object.assign(studio, values);
   studio.brush = Math.max(1, Math.min(MAX_BRUSH, studio.brush));
   tell("tools");
@@ -64,6 +65,7 @@ export function className(id) {
 
 // Replaces the whole drawing, as one step that can be undone.
 export function replaceDrawing(ids) {
+  tell("interrupt");
   const before = studio.ids.slice();
   studio.ids.set(ids);
   finishStep(before);
@@ -75,10 +77,12 @@ export function finishStep(before) {
 }
 
 export function undo() {
+  tell("interrupt");
   if (studio.history.undo(studio.ids)) tell("drawing");
 }
 
 export function redo() {
+  tell("interrupt");
   if (studio.history.redo(studio.ids)) tell("drawing");
 }
 

@@ -1,10 +1,11 @@
 // From "down, move, up" to steps of the drawing: what each tool does, for pointers and for the keyboard alike.
-import { BACKGROUND, box, choose, fill, finishStep, restore, stroke, studio } from "./state.js";
+import { BACKGROUND, box, choose, fill, finishStep, onChange, restore, stroke, studio } from "./state.js";
 import { constrained } from "./raster.js";
 
 const LIGHTEST = 0.2; // of the brush, under a pen without pressure
 
 const draws = (tool) => ["brush", "line", "rectangle", "ellipse"].includes(tool);
+export const actsAtOnce = (tool) => tool === "fill" || tool === "pick";
 
 // A pen's pressure (0 to 1; null for mouse and finger) -> diameter of the brush.
 function diameter(pressure) {
@@ -15,6 +16,7 @@ function diameter(pressure) {
 export class Strokes {
   constructor() {
     this.current = null; // {before, start, last, id, tool} between begin and end
+    onChange((kind) => kind === "interrupt" && this.end());
   }
 
   get isDown() {
@@ -23,6 +25,7 @@ export class Strokes {
 
   // Fill and eyedropper act at once, the others until `end`. `tool` may differ from the chosen one.
   begin(point, { erases = false, pressure = null, tool = studio.tool } = {}) {
+    this.end(); // of the keyboard, when a pointer comes down meanwhile
     const id = erases ? BACKGROUND : studio.classId;
     const inside = point.x >= 0 && point.y >= 0 && point.x < studio.width && point.y < studio.height;
     if (tool === "pick" && inside) {

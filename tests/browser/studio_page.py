@@ -15,7 +15,7 @@ import uvicorn
 from serve_fakes import TABLE, FakeBackend
 
 from gaugan import labels
-from serve.api import build_api
+from serve.api import ApiOptions, build_api
 from serve.backend import PaintJob
 from serve.styles import Style
 
@@ -43,9 +43,9 @@ class SlowBackend(FakeBackend):
         return await super().paint(jobs)
 
 
-def serve_page(backend: Any) -> Iterator[str]:
+def serve_page(backend: Any, options: ApiOptions = ApiOptions()) -> Iterator[str]:  # noqa: B008  (frozen)
     """The address of the page around a backend, on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(build_api(backend, GALLERY), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(build_api(backend, GALLERY, options), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import numpy as np
 import pytest
 import reference
-from studio_page import FACE, HEIGHT, MOUTH, WIDTH, SlowBackend, Studio, empty
+from studio_page import FACE, HEIGHT, MOUTH, WIDTH, SlowBackend, Studio, empty, serve_page, visit
+
+from serve.api import ApiOptions
+from serve.guard import Tokens
 
 pytestmark = pytest.mark.browser
 
@@ -201,3 +206,14 @@ def test_policy_forbids_what_is_not_ours_and_every_file_is_served_here(
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert "<style" not in answer.text and " style=" not in answer.text and "onclick" not in answer.text
+
+
+def test_behind_a_token_the_browsers_password_opens_the_page(browser: Any) -> None:
+    token = "paint-token-0123456789"
+    backend = SlowBackend((HEIGHT, WIDTH))
+    for url in serve_page(backend, ApiOptions(tokens=Tokens.of(token, None))):
+        for studio in visit(browser, (url, backend), http_credentials={"username": "any", "password": token}):
+            studio.blank()
+            studio.drag((20, 20))
+            studio.painted()
+            assert len(backend.jobs) == 1

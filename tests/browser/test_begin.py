@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from studio_page import EYE, HAIR, HEIGHT, TABLE, WIDTH, SlowBackend, Studio, noise, png_of, serve_page
 
 from gaugan import images, labels
@@ -158,3 +160,89 @@ def test_without_a_segmenter_no_portrait_is_offered(browser: Any) -> None:
         page.wait_for_selector("#status[data-state=ok]")
         assert page.is_hidden("#open-photo") and page.is_visible("#open-map")
         page.close()
+
+
+def test_only_what_was_opened_last_is_shown(studio: Studio) -> None:
+    other = np.where(half_ids() == 0, 1, 0).astype(np.uint8)
+    held = []
+    studio.page.route("**/v1/segment", lambda route: held.append(route))
+    studio.open_file("#photo-file", "first.png", half_portrait())
+    studio.page.wait_for_selector("#open-photo[data-busy]")
+    studio.open_file("#map-file", "second.png", png_of(other))  # quicker than the portrait
+    studio.wait_for_ids(other)
+    studio.page.wait_for_selector("#open-photo:not([data-busy])")
+    for route in held:
+        route.continue_()
+    studio.painted()
+    np.testing.assert_array_equal(studio.ids(), other)
+    assert studio.page.locator("#styles .card", has_text="My portrait").count() == 0 and studio.page.is_hidden(
+        "#notice"
+    )
+
+
+def test_a_portrait_that_comes_while_a_line_is_drawn_stays(studio: Studio) -> None:
+    held: list[Any] = []
+    studio.page.route("**/v1/segment", lambda route: held.append(route))
+    studio.open_file("#photo-file", "p.png", half_portrait())
+    studio.choose("line", HAIR, 5)
+    studio.page.mouse.move(*studio.at(10, 10))
+    studio.page.mouse.down()
+    studio.page.mouse.move(*studio.at(40, 40))
+    held[0].continue_()
+    studio.wait_for_ids(half_ids())
+    studio.page.mouse.move(*studio.at(60, 20))
+    studio.page.mouse.up()
+    np.testing.assert_array_equal(studio.ids(), half_ids())
+
+
+def test_two_style_pictures_in_quick_succession_are_both_kept_and_the_last_is_used(studio: Studio) -> None:
+    large = np.full((3000, 3000, 3), 200, dtype=np.uint8)
+    studio.open_file("#style-file", "large.jpg", images.encode_jpeg(large), "image/jpeg")
+    studio.open_file("#style-file", "small.png", images.encode_png(np.full((40, 40, 3), 30, dtype=np.uint8)))
+    studio.page.wait_for_selector("[data-style='own:2']")
+    assert studio.page.eval_on_selector("#styles [aria-pressed=true] img", "(image) => image.naturalWidth") == 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "orientation"), [("JPEG", 6), ("JPEG", 3), ("GIF", 1), ("BMP", 1), ("animated WebP", 1)]
+)
+def test_portraits_of_any_kind_are_read_upright_and_by_their_first_frame(
+    studio: Studio, kind: str, orientation: int
+) -> None:
+    upright = Image.fromarray(images.decode_image(half_portrait()))
+    turned = {
+        1: upright,
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"JPEG": {"exif": exif, "quality": 95}}.get(kind, {})
+    if kind == "animated WebP":
+        options = {"save_all": True, "append_images": [Image.new("RGB", upright.size)], "lossless": True}
+    turned[orientation].save(buffer, kind.split()[-1].upper(), **options)
+    studio.open_file("#photo-file", "p", buffer.getvalue(), f"image/{kind.split()[-1].lower()}")
+    studio.page.wait_for_selector("#map-caption:has-text('sure')")
+    assert (studio.ids() == half_ids()).mean() > 0.98  # JPEG blurs the edge
+
+
+def test_a_photo_too_large_for_a_label_map_is_taken_for_a_portrait_when_dropped(studio: Studio) -> None:
+    noise_picture = np.random.default_rng(0).integers(0, 256, (1700, 1700, 3), dtype=np.uint8)
+    data = images.encode_png(noise_picture)
+    assert len(data) > 8 * 2**20
+    studio.page.evaluate(DROP, [base64.b64encode(data).decode(), "p.png", "image/png"])
+    studio.page.wait_for_selector("#map-caption:has-text('sure')")
+
+
+def test_a_portrait_can_be_pasted(studio: Studio) -> None:
+    studio.page.evaluate(
+        """(data) => {
+          const transfer = new DataTransfer();
+          const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+          transfer.items.add(new File([bytes], 'image.png', { type: 'image/png' }));
+          document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer }));
+        }""",
+        base64.b64encode(half_portrait()).decode(),
+    )
+    studio.wait_for_ids(half_ids())

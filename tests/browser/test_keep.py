@@ -66,7 +66,11 @@ def test_a_reload_right_after_a_stroke_loses_nothing(studio: Studio) -> None:
 def test_a_browser_that_keeps_nothing_is_no_obstacle(browser: Any, server: tuple[str, Any]) -> None:
     url, backend = server
     page = browser.new_page()
-    page.add_init_script("indexedDB.open = () => { throw new DOMException('forbidden', 'SecurityError'); }")
+    page.add_init_script("""
+      indexedDB.open = () => { throw new DOMException('forbidden', 'SecurityError'); };
+      for (const name of ['localStorage', 'sessionStorage']) {
+        Object.defineProperty(window, name, { get() { throw new DOMException('forbidden', 'SecurityError'); } });
+      }""")
     studio = Studio(page, backend)
     page.goto(url)
     assert "Save the project" in studio.notice()
@@ -74,6 +78,8 @@ def test_a_browser_that_keeps_nothing_is_no_obstacle(browser: Any, server: tuple
     studio.choose("brush", HAIR, 9)
     studio.drag((30, 30))
     assert studio.ids()[30, 30] == HAIR
+    page.click("#theme")
+    assert studio.complaints == []
     page.close()
 
 
@@ -134,3 +140,52 @@ def test_project_of_another_size_is_resized_and_lost_styles_are_named(studio: St
     studio.open_file("#map-file", "p.json", data, "application/json")
     studio.wait_for_ids(noise(5))
     assert "doesn't have all styles" in studio.notice() and studio.pressed("[data-style=seed]")
+
+
+def test_two_tabs_keep_two_drawings_and_a_third_begins_with_the_newest(studio: Studio) -> None:
+    other = Studio(studio.page.context.new_page(), studio.backend)
+    other.page.goto(studio.page.url)
+    other.settle()
+    drawn = {}
+    for number, tab in enumerate((studio, other)):
+        tab.choose("brush", HAIR, 9)
+        tab.drag((20 + 30 * number, 30))
+        drawn[number] = tab.ids()
+    for number, tab in enumerate((studio, other)):
+        tab.page.reload()
+        tab.settle()
+        np.testing.assert_array_equal(tab.ids(), drawn[number])
+    third = Studio(studio.page.context.new_page(), studio.backend)
+    third.page.goto(studio.page.url)
+    third.settle()
+    assert any((third.ids() == ids).all() for ids in drawn.values())
+
+
+def test_a_full_disk_is_said(studio: Studio) -> None:
+    """Chromium tells it at the end of the transaction, after the request has succeeded."""
+    studio.page.evaluate("""() => {
+      const put = IDBObjectStore.prototype.put;
+      IDBObjectStore.prototype.put = function (...values) {
+        const request = put.apply(this, values);
+        this.transaction.commit = () => {};
+        request.onsuccess = () => this.transaction.abort();
+        return request;
+      };
+    }""")
+    studio.choose("brush", HAIR, 9)
+    studio.drag((20, 20))
+    assert "Save the project" in studio.notice()
+
+
+def test_of_many_tabs_the_oldest_drawings_are_dropped(studio: Studio) -> None:
+    found = studio.page.evaluate("""async () => {
+      const store = await (await import('/studio/store.js')).Store.open();
+      const read = async (tab) => (await store.read.call({ database: store.database, tab }, 'hash')).number;
+      for (let number = 0; number < 9; number++) {
+        await store.write.call({ database: store.database, tab: `${number}` }, 'hash', { number });
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await store.read('hash');
+      return [await read('0'), await read('4'), await read('another')];
+    }""")
+    assert found == [8, 4, 8]

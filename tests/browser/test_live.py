@@ -149,3 +149,27 @@ def test_label_map_is_saved_as_indexed_png(studio: Studio) -> None:
     name, data = studio.download("#save-map")
     assert name == "label-map.png" and Image.open(io.BytesIO(data)).mode == "P"
     np.testing.assert_array_equal(labels.decode_label_map(data, TABLE), studio.ids())
+
+
+@pytest.mark.parametrize("code", ["classes_mismatch", "wrong_size"])
+def test_another_model_behind_the_page_is_said_and_a_reload_is_offered(studio: Studio, code: str) -> None:
+    studio.choose("brush", HAIR, 30)
+    studio.drag((20, 20))
+    studio.painted()
+    drawn = studio.ids()
+    studio.page.route("**/v1/paint", lambda route: route.fulfill(status=409, json={"code": code, "detail": "?"}))
+    studio.page.click("#dice")
+    studio.settle("error")
+    assert "reload the page" in studio.notice().lower()
+    studio.page.unroute("**/v1/paint")
+    studio.page.click("#notice-action")
+    studio.page.wait_for_load_state()
+    studio.settle()
+    np.testing.assert_array_equal(studio.ids(), drawn)
+
+
+def test_every_painting_is_asked_with_the_class_table_it_was_drawn_with(studio: Studio) -> None:
+    for button in ("#dice", "#vary"):
+        with studio.page.expect_request("**/v1/paint") as asked:
+            studio.page.click(button)
+        assert asked.value.header_value("x-classes-hash") == TABLE.hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +126,14 @@ def test_a_style_that_is_no_picture_is_refused_in_words(studio: Studio) -> None:
     assert "style" in studio.notice()
     studio.page.click("[data-style=seed]")
     studio.settle()
+
+
+def test_a_style_picture_may_leave_the_disk_after_it_was_chosen(studio: Studio, tmp_path: Path) -> None:
+    path = tmp_path / "green.png"
+    path.write_bytes(images.encode_png(np.full((40, 40, 3), (20, 200, 20), dtype=np.uint8)))
+    studio.page.set_input_files("#style-file", path)
+    studio.page.wait_for_selector("[data-style='own:1'][aria-pressed=true]")
+    path.unlink()
+    studio.choose("brush", HAIR, 9)
+    studio.drag((30, 30))
+    assert colour(last_job(studio).style) == (20, 200, 20) and studio.page.is_hidden("#notice")

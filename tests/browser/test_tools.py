@@ -171,3 +171,52 @@ def test_sixty_steps_are_undone_and_redone_and_survive_tool_switches(studio: Stu
         studio.page.keyboard.press("Control+Shift+z")
         np.testing.assert_array_equal(studio.ids(), wanted)
     assert studio.page.is_disabled("#redo")
+
+
+def test_undo_in_the_middle_of_a_stroke_takes_that_stroke_back(studio: Studio) -> None:
+    studio.choose("brush", HAIR, 5)
+    studio.drag((10, 10), (30, 10))
+    before = studio.ids()
+    for tool in ("brush", "line", "ellipse"):
+        studio.choose(tool, EYE, 5)
+        studio.page.mouse.move(*studio.at(40, 40))
+        studio.page.mouse.down()
+        studio.page.mouse.move(*studio.at(60, 60))
+        studio.page.keyboard.press("Control+z")
+        studio.page.mouse.move(*studio.at(80, 70))
+        studio.page.mouse.up()
+        np.testing.assert_array_equal(studio.ids(), before)
+    studio.page.keyboard.press("Control+z")
+    assert not studio.ids().any()
+
+
+def test_a_mouse_that_joins_the_keyboards_stroke_makes_a_step_of_its_own(studio: Studio) -> None:
+    studio.page.focus("#surface")
+    for key in (" ", "Shift+ArrowRight"):
+        studio.page.keyboard.press(key)
+    keyboard = studio.ids()
+    studio.drag((10, 10), (20, 10))
+    studio.page.keyboard.press("Control+z")
+    np.testing.assert_array_equal(studio.ids(), keyboard)
+    studio.page.keyboard.press("Control+z")
+    assert keyboard.any() and not studio.ids().any()
+
+
+def test_eyedropper_after_the_hand_gives_a_tool_that_paints(studio: Studio) -> None:
+    for key in ("e", "h", "i", "4"):
+        studio.page.keyboard.press(key)
+    assert studio.pressed("[data-tool=ellipse]")
+
+
+def test_keys_work_in_layouts_without_latin_letters_or_with_brackets_behind_altgr(studio: Studio) -> None:
+    press = """([key, code, ctrlKey]) => document.body.dispatchEvent(
+      new KeyboardEvent('keydown', { key, code, ctrlKey, bubbles: true, cancelable: true }))"""
+    studio.choose("brush", HAIR, 9)
+    studio.drag((20, 20))
+    studio.page.evaluate(press, ["я", "KeyZ", True])
+    assert not studio.ids().any()
+    studio.page.evaluate(press, ["а", "KeyF", False])
+    assert studio.pressed("[data-tool=fill]")
+    size = int(studio.page.input_value("#brush"))
+    studio.page.keyboard.press(".")
+    assert int(studio.page.input_value("#brush")) == size + 1

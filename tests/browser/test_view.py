@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from studio_page import EYE, HAIR, Studio, empty
+from studio_page import EYE, HAIR, Studio, empty, visit
 
 pytestmark = pytest.mark.browser
 
@@ -161,3 +161,31 @@ def test_after_a_pen_a_finger_moves_the_view_instead_of_drawing(touch_studio: St
     device.finger_stroke((40, 40), (45, 45))
     np.testing.assert_array_equal(touch_studio.ids(), drawn)
     assert touch_studio.at(0, 0) != pytest.approx(before, abs=1)
+
+
+@pytest.mark.parametrize("tool", ["fill", "pick"])
+def test_fingers_that_zoom_neither_fill_nor_pick(touch_studio: Studio, tool: str) -> None:
+    chosen = f"[data-class-id='{HAIR}']"
+    touch_studio.page.click(chosen)
+    touch_studio.page.click(f"[data-tool={tool}]")
+    x, y = touch_studio.at(48, 40)
+    device = Device(touch_studio)
+    device.fingers("touchStart", (x - 30, y))
+    device.fingers("touchStart", (x - 30, y), (x + 30, y))
+    device.fingers("touchMove", (x - 60, y), (x + 60, y))
+    device.fingers("touchEnd")
+    assert zoom(touch_studio) == 200
+    assert not touch_studio.ids().any() and touch_studio.pressed(chosen) and touch_studio.pressed(f"[data-tool={tool}]")
+    device.finger_stroke((48, 40))  # one finger still does what the tool says
+    assert touch_studio.ids().all() if tool == "fill" else not touch_studio.pressed(chosen)
+
+
+@pytest.mark.parametrize("density", [0.75, 2.5])
+def test_strokes_are_exact_on_screens_of_any_density(browser: Any, server: Any, density: float) -> None:
+    for studio in visit(browser, server, device_scale_factor=density):
+        studio.blank()
+        studio.choose("brush", HAIR, 5)
+        studio.drag((10, 10), (60, 40), (61, 70))
+        wanted = empty()
+        reference.stroke(wanted, [(10, 10), (60, 40), (61, 70)], 5, HAIR)
+        np.testing.assert_array_equal(studio.ids(), wanted)
