@@ -45,6 +45,11 @@ SIDECARS = frozenset(
 """What commonly lies beside pictures: skipped without being read. All else is tried, and judged by its content."""
 SKIPPED = frozenset(["other_file", "filtered_size", "filtered_aspect", "filtered_rating"])
 """Codes of inputs that are left out on purpose; all others are faults."""
+REFUSED = frozenset(
+    "empty not_an_image unsupported_format too_large too_small truncated corrupt decoder_crash decoder_timeout "
+    "out_of_memory missing unreadable unsafe_name unexpected".split()
+)
+"""Codes of inputs that can't be labelled; --retry-failed takes them."""
 MAX_FILE_BYTES = 64 * 2**20
 BIG_PIXELS = 16_000_000
 """Larger pictures are decoded one at a time on each machine, so that several at once never fill its memory."""

@@ -74,10 +74,14 @@ class Source:
         return bool(self.pattern) or not _is_file(self.uri)
 
     @property
+    def is_table(self) -> bool:
+        """True for rows of Parquet files."""
+        return self.uri.lower().endswith(picture_tables.SUFFIXES)
+
+    @property
     def in_order(self) -> bool:
         """True when inputs can only be read one after the other: neighbours then stay together."""
-        name = self.uri.lower()
-        return name.endswith(picture_tables.SUFFIXES) or archives.is_in_order(name)
+        return self.is_table or archives.is_in_order(self.uri)
 
     def find(self) -> Iterator[Found]:
         """Every input once; ids may still repeat. Files whose name or folder begins with "." are left out.

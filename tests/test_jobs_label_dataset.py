@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_unet, write_pairs, write_portraits
 
-from gaugan import label_plan
+from gaugan import label_plan, storage
 from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.label_rows import OUTCOMES
@@ -191,6 +191,9 @@ def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
         ({"min_confidence": 0.5, "reject_confidence": 0.6}, "--reject-confidence 0.6"),
         ({"inference_batch": -1}, "--inference-batch -1"),
         ({"round": 0}, "--round 0"),
+        ({"skip_aspect": float("nan")}, "--skip-aspect nan"),
+        ({"retry_failed": ("empty", "emtpy", "other_file")}, "--retry-failed emtpy other_file: no code .* corrupt,"),
+        ({"annotated": ("pairs",)}, "--annotated: .* --round 2"),
     ],
 )
 def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> None:
@@ -198,14 +201,37 @@ def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> Non
         config(tmp_path, "in", "unet", **flags)
 
 
-def test_an_output_inside_the_input_is_refused(pictures: str, unet: str) -> None:
-    with pytest.raises(UserError, match="inside --input"):
+def test_an_output_inside_the_input_is_refused(pictures: str, unet: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--output .* inside --input"):
         job.main(config(Path(pictures, "labelled"), pictures, unet))
+    with pytest.raises(UserError, match="--export-labelme .* inside --input"):
+        job.main(config(tmp_path / "out", pictures, unet, export_labelme=f"{pictures}/doubts"))
+    with pytest.raises(UserError, match="only .parquet inputs have columns"):
+        job.main(config(tmp_path / "out", pictures, unet, id_column="name"))
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, pictures: str, unet: str) -> None:
     assert job.main(config(tmp_path / "out", pictures, unet, dry_run=True)) == {}
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_what_a_run_would_refuse(straight: Path, pictures: str, unet: str) -> None:
+    with pytest.raises(UserError, match="mirror: False there, True now"):
+        job.main(config(straight, pictures, unet, dry_run=True, mirror=True))
+
+
+def test_the_room_that_is_needed_counts_what_is_written_and_smaller_pictures(
+    straight: Path, tmp_path: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job.main(config(straight, pictures, unet))["labelled_now"] == 0
+    free = job._needed_bytes(*reversed(job.prepare(config(straight, pictures, unet))[::2])) - 1
+    monkeypatch.setattr(storage, "free_bytes", lambda uri: free)
+    with pytest.raises(UserError, match="the dataset needs about"):
+        job.main(config(tmp_path / "new", pictures, unet))
+    assert not (tmp_path / "new").exists()
+    assert job.main(config(straight, pictures, unet))["labelled"] == COUNT, "it is all there already"
+    plan, _, items = job.prepare(config(tmp_path / "small", pictures, unet, image_size=(8,)))
+    assert job._needed_bytes(items, plan) < free
 
 
 @pytest.mark.ray
