@@ -166,10 +166,18 @@ def list_files(uri: str, suffixes: Sequence[str] | None = None, recursive: bool 
     Links to folders are not followed (they may form a loop), links to files are.
     """
     wanted = tuple(suffix.lower() for suffix in suffixes) if suffixes else ("",)
-    files = _local_files(local_path(uri), recursive) if is_local(uri) else _remote_files(uri, recursive)
     root = absolute(uri)
-    entries = [Entry(join(root, path), path, size) for path, size in files if f"/{path}".lower().endswith(wanted)]
+    entries = [
+        Entry(join(root, path), path, size)
+        for path, size in walk(uri, recursive)
+        if f"/{path}".lower().endswith(wanted)
+    ]
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def walk(uri: str, recursive: bool = True) -> Iterator[tuple[str, int]]:
+    """(path below the folder, bytes) of every file, in no order: for millions of them. See `list_files`."""
+    return _local_files(local_path(uri), recursive) if is_local(uri) else _remote_files(uri, recursive)
 
 
 def _local_files(root: Path, recursive: bool) -> Iterator[tuple[str, int]]:
