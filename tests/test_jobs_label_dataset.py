@@ -15,6 +15,7 @@ import pytest
 from tiny_models import save_unet, write_pairs, write_portraits
 
 from gaugan import label_plan, storage
+from gaugan.config import parse
 from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.label_rows import OUTCOMES
@@ -23,6 +24,7 @@ from gaugan.portraits import draw_portrait
 from jobs import label_dataset as job
 from jobs import label_run
 from jobs.command import STOP, TooManyFailuresError
+from jobs.tracking import NullTracker
 
 COUNT = 26
 BAD = {"empty.png": b"", "junk.jpg": b"\xff\xd8\xffjunk", "cut.png": encode_png(draw_portrait(0, 64)[0])[:900]}
@@ -114,6 +116,46 @@ def test_a_finished_run_has_nothing_left_to_do(straight: Path, pictures: str, un
     before = files(straight)
     stats = job.main(config(straight, pictures, unet))
     assert stats["labelled_now"] == 0 and stats["labelled"] == COUNT and files(straight) == before
+
+
+class Recorder(NullTracker):
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.artifacts: list[str] = []
+        self.status = ""
+
+    def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
+        self.metrics |= values
+
+    def log_artifact(self, uri: str, folder: str = "") -> None:
+        self.artifacts.append(storage.name(uri))
+
+    def finish(self, status: str = "FINISHED") -> None:
+        self.status = status
+
+
+@pytest.mark.ray
+def test_figures_statistics_and_report_go_to_the_tracker(
+    straight: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(job, "open_run", lambda *_: recorder)
+    job.main(config(straight, pictures, unet))
+    assert {"labelled", "refused", "review", "pictures_per_s", "confidence", "specks"} <= set(recorder.metrics)
+    assert recorder.metrics["labelled"] == COUNT and recorder.status == "FINISHED"
+    assert recorder.artifacts == ["stats.json", "report"]
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [([], None), (["--retry-failed"], ()), (["--retry-failed=empty"], ("empty",)),
+     (["--retry-failed", "empty", "corrupt"], ("empty", "corrupt"))],
+)  # fmt: skip
+def test_failed_inputs_are_retried_all_or_by_their_codes(words: list[str], codes: tuple[str, ...] | None) -> None:
+    found = parse(job.Config, ["--input", "in", "--model", "unet", "--output", "out", *words])
+    assert found.retry_failed == codes
 
 
 def test_another_model_is_refused_with_both_hashes(straight: Path, tmp_path: Path, pictures: str) -> None:
