@@ -23,6 +23,8 @@ from gaugan.sources import Source
 
 FORMAT_VERSION = 2
 ROWS_PER_SHARD = 256
+SHARD_BYTES = 128 * 2**20
+"""Of pictures in a shard on average at most: a shard is put together in memory, and Arrow's columns end at 2 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,11 @@ def list_inputs(
         what = "no file matches this pattern" if source.pattern else "no files there"
         raise UserError(f"--input {source.uri}: {what}; give the folder or s3:// prefix that holds the pictures")
     return add_metadata(listing, metadata, ratings) if metadata else listing
+
+
+def rows_per_shard(num_inputs: int, num_bytes: int) -> int:
+    """How many of so many inputs, which take `num_bytes` in the dataset, one shard holds."""
+    return max(1, min(ROWS_PER_SHARD, SHARD_BYTES * num_inputs // max(1, num_bytes)))
 
 
 def settle(output: str, plan: LabelPlan, items: Sequence[Item]) -> tuple[LabelPlan, Sequence[Item], list[str]]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
+from gaugan.ahead import ahead
 from gaugan.label_audit import LabelCounts
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_rows import OUTCOMES, STAGED, pair_of, staged_row
@@ -29,6 +30,8 @@ from gaugan.pairs import encode_shard
 from gaugan.reading import Picture
 
 KEPT = "kept"
+SHARDS_AT_ONCE = 16
+"""Finished shards that are looked at together: an object store answers slowly, but many at once."""
 
 
 def write_chunk(
@@ -103,13 +106,15 @@ def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], 
 
 def finished_shards(output: str) -> dict[int, dict[str, Any]]:
     """Shard -> summary of the shards whose outcomes file stands."""
-    found = {}
-    for entry in storage.list_files(storage.join(output, "outcomes"), suffixes=[".parquet"]):
-        fs, path = storage.filesystem(entry.uri)
-        with fs.open_input_file(path) as file:
-            summary = json.loads(pq.read_schema(file).metadata[b"summary"])
-        found[summary["shard"]] = summary
-    return found
+    entries = storage.list_files(storage.join(output, "outcomes"), suffixes=[".parquet"])
+    return {each["shard"]: each for each in ahead(_summary, entries, SHARDS_AT_ONCE)}
+
+
+def _summary(entry: storage.Entry) -> dict[str, Any]:
+    fs, path = storage.filesystem(entry.uri)
+    with fs.open_input_file(path) as file:
+        summary: dict[str, Any] = json.loads(pq.read_schema(file).metadata[b"summary"])
+    return summary
 
 
 def staged_pieces(output: str) -> dict[int, set[int | str]]:

@@ -6,7 +6,6 @@ Read shard by shard: memory holds the sums, the ids of the pictures to show, and
 from __future__ import annotations
 
 import heapq
-import io
 import json
 import zlib
 from array import array
@@ -18,8 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gaugan import storage
+from gaugan.ahead import ahead
 from gaugan.label_rows import VERDICTS
-from gaugan.label_shards import part_uri
+from gaugan.label_shards import SHARDS_AT_ONCE, part_uri
 from gaugan.labels import ClassTable
 from gaugan.near_duplicates import count_near_duplicates
 
@@ -129,19 +129,26 @@ def _keep_smallest(kept: list[Shown], candidate: Shown, count: int) -> None:
 
 def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
     """Reads all outcome rows (and the areas beside the label maps) of the finished shards."""
-    statistics = Statistics()
-    for shard in sorted(shards):
-        for row in read_rows(part_uri(output, "outcomes", shard)):
+    statistics, order = Statistics(), sorted(shards)
+
+    def look(shard: int) -> tuple[list[Row], list[list[float]]]:
+        labelled = labelled_rows(output, shards[shard], ["provenance"])
+        areas = [json.loads(row["provenance"])["areas"] for row in labelled]
+        return read_rows(part_uri(output, "outcomes", shard)), areas
+
+    for shard, (rows, areas) in zip(order, ahead(look, order, SHARDS_AT_ONCE), strict=True):
+        for row in rows:
             statistics.add(row, shard)
-        rows = labelled_rows(output, shards[shard], ["provenance"])
-        if rows:
-            statistics.add_areas(np.array([json.loads(row["provenance"])["areas"] for row in rows]))
+        if areas:
+            statistics.add_areas(np.array(areas))
     return statistics
 
 
 def read_rows(uri: str, **options: Any) -> list[Row]:
-    """A Parquet file's rows."""
-    rows: list[Row] = pq.read_table(io.BytesIO(storage.read_bytes(uri)), **options).to_pylist()
+    """A Parquet file's rows; of the columns that are asked for, no other bytes are fetched."""
+    fs, path = storage.filesystem(uri)
+    with fs.open_input_file(path) as file:
+        rows: list[Row] = pq.read_table(file, **options).to_pylist()
     return rows
 
 

@@ -15,15 +15,14 @@ import os
 import re
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gaugan import sources, storage
+from gaugan.ahead import ahead
 from gaugan.careful import CarefulDecoder
 from gaugan.images import (
     ImageError,
@@ -165,13 +164,7 @@ def _fetched(chunk: Chunk, plan: LabelPlan) -> Iterator[tuple[Picture, bytes | N
     if storage.is_local(plan.input) or plan.in_order:
         yield from (_fetch(item, plan) for item in chunk.items)
         return
-    waiting: deque[Future[tuple[Picture, bytes | None]]] = deque()
-    with ThreadPoolExecutor(max_workers=FETCHES_AT_ONCE) as pool:
-        for item in chunk.items:
-            waiting.append(pool.submit(_fetch, item, plan))
-            if len(waiting) > FETCHES_AT_ONCE:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+    yield from ahead(lambda item: _fetch(item, plan), chunk.items, FETCHES_AT_ONCE)
 
 
 def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:

@@ -18,7 +18,6 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from gaugan.errors import UserError
 from gaugan.face_crop import face_ids
 from gaugan.label_plan import LabelPlan
 from gaugan.labels import ClassTable
-from gaugan.listing import Item, Listing, listing_sha256
+from gaugan.listing import Listing, listing_sha256
 from gaugan.plan import square
 from gaugan.progress import Pace
 from gaugan.sources import Source
@@ -172,7 +171,7 @@ def label_once(config: Config) -> dict[str, Any]:
         label_plan.check_resume(config.output, plan)
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
         return {}
-    check_room(config.output, _needed_bytes(items, plan) - _written_bytes(config.output), "the dataset")
+    check_room(config.output, _needed_bytes(items, plan.image_size) - _written_bytes(config.output), "the dataset")
     lock.acquire(config.output, command_line())  # before the plan is looked at: it may be another living run's
     plan, inputs, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
@@ -222,6 +221,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     items = label_plan.list_inputs(
         source, config.limit, config.held_out, config.seed, metadata=config.metadata, ratings=config.ratings
     )
+    image_size = square(config.image_size) if config.image_size else None
     plan = LabelPlan(
         input=config.input,
         root=source.root if source.root != config.input else "",
@@ -230,7 +230,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
         model_hash=checkpoint.Checkpoint(model, meta, {}).hash,
         classes_hash=classes.hash,
         segment_size=square(config.segment_size) if config.segment_size else (height, width),
-        image_size=square(config.image_size) if config.image_size else None,
+        image_size=image_size,
         crop=config.crop,
         skip_below=config.skip_below,
         skip_above=config.skip_above,
@@ -254,7 +254,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
         batch_size=config.batch_size,
         inference_batch=config.inference_batch or (GPU_BATCH if config.use_gpu else 1),
         threads=config.threads,
-        rows_per_shard=label_plan.ROWS_PER_SHARD,
+        rows_per_shard=label_plan.rows_per_shard(len(items), _needed_bytes(items, image_size)),
     )
     return plan, classes, items
 
@@ -268,10 +268,10 @@ def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
     return dataclasses.replace(plan, model=copy)
 
 
-def _needed_bytes(items: Sequence[Item], plan: LabelPlan) -> int:
+def _needed_bytes(items: Listing, image_size: tuple[int, int] | None) -> int:
     """About what the dataset takes: pictures as they are, or, where they are made smaller, at most their pixels."""
-    largest = 3 * plan.image_size[0] * plan.image_size[1] if plan.image_size else reading.MAX_FILE_BYTES
-    return 2**20 + sum(min(item.size, largest) + LABEL_MAP_BYTES for item in items)
+    largest = 3 * image_size[0] * image_size[1] if image_size else reading.MAX_FILE_BYTES
+    return items.capped_bytes(largest) + LABEL_MAP_BYTES * len(items)
 
 
 def _written_bytes(output: str) -> int:

@@ -8,7 +8,16 @@ import pytest
 from tiny_models import make_plan
 
 from gaugan.errors import UserError
-from gaugan.label_plan import by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.label_plan import (
+    ROWS_PER_SHARD,
+    by_shard,
+    chunk_from_plain,
+    chunk_to_plain,
+    chunks,
+    list_inputs,
+    rows_per_shard,
+    settle,
+)
 from gaugan.listing import Item
 from gaugan.sources import Source
 
@@ -94,6 +103,12 @@ def test_another_model_or_preprocessing_is_refused_with_both_values_and_the_way_
         settle(str(tmp_path), dataclasses.replace(plan, **change), ITEMS)
     (name, value), text = next(iter(change.items())), str(refusal.value)
     assert f"{getattr(plan, name)} there" in text and f"{value} now" in text and "another --output" in text
+
+
+def test_large_pictures_give_shards_of_fewer_rows() -> None:
+    assert rows_per_shard(10_000, 10_000 * 300_000) == ROWS_PER_SHARD
+    assert rows_per_shard(10_000, 10_000 * 8 * 2**20) == 16
+    assert rows_per_shard(3, 3 * 2**40) == rows_per_shard(1, 0) // ROWS_PER_SHARD == 1
 
 
 def test_a_run_that_has_finished_nothing_does_not_bind_the_folder(tmp_path: Path) -> None:
