@@ -50,9 +50,8 @@ def write_result(
     ]
     decided = ("model", "model_hash", "device", "precision", "mirror", "inference_batch", "threads")
     maker = {"system": "unet", **{name: getattr(plan, name) for name in decided}}
-    write_manifest(
-        output, classes, files, dict(splits), {"labelled_by": maker, "label_audit": _label_audit(classes, finished)}
-    )
+    more = {"labelled_by": maker, "label_audit": _label_audit(classes, finished), "outcomes": statistics.outcomes}
+    write_manifest(output, classes, files, dict(splits), more)
     return stats, page
 
 

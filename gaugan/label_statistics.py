@@ -5,7 +5,9 @@ Read shard by shard: memory holds the sums, the ids of the pictures to show, and
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import io
 import json
 import zlib
 from array import array
@@ -52,6 +54,8 @@ class Statistics:
     sampled: list[Shown] = field(default_factory=list)
     refused: dict[str, list[Row]] = field(default_factory=dict)
     """Code -> the first refused rows."""
+    outcomes: list[Row] = field(default_factory=list)
+    """{path, rows, sha256} of each outcomes file, for the manifest."""
     _digests: array[int] = field(default_factory=lambda: array("Q"))
     """The first 64 bits of the files' hashes."""
     _looks: array[int] = field(default_factory=lambda: array("Q"))
@@ -131,12 +135,14 @@ def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
     """Reads all outcome rows (and the areas beside the label maps) of the finished shards."""
     statistics, order = Statistics(), sorted(shards)
 
-    def look(shard: int) -> tuple[list[Row], list[list[float]]]:
+    def look(shard: int) -> tuple[bytes, list[list[float]]]:
         labelled = labelled_rows(output, shards[shard], ["provenance"])
         areas = [json.loads(row["provenance"])["areas"] for row in labelled]
-        return read_rows(part_uri(output, "outcomes", shard)), areas
+        return storage.read_bytes(part_uri(output, "outcomes", shard)), areas
 
-    for shard, (rows, areas) in zip(order, ahead(look, order, SHARDS_AT_ONCE), strict=True):
+    for shard, (data, areas) in zip(order, ahead(look, order, SHARDS_AT_ONCE), strict=True):
+        rows, path = pq.read_table(io.BytesIO(data)).to_pylist(), part_uri("", "outcomes", shard).lstrip("/")
+        statistics.outcomes.append({"path": path, "rows": len(rows), "sha256": hashlib.sha256(data).hexdigest()})
         for row in rows:
             statistics.add(row, shard)
         if areas:

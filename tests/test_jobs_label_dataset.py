@@ -1,5 +1,6 @@
 """jobs/label_dataset.py as a whole: what it leaves behind, how it is stopped, killed and continued."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -84,6 +85,10 @@ def test_every_input_has_one_outcome_row_and_the_good_ones_a_pair(straight: Path
     assert pairs.num("held_out") == 2 and pairs.num("train") == COUNT - 2
     pair = pairs.read("train", 0)
     assert pair.image.shape == (64, 64, 3) and pair.label_map.shape == (64, 64)
+    manifest = json.loads((straight / "manifest.json").read_text())
+    for file in (*manifest["shards"], *manifest["outcomes"]):
+        assert hashlib.sha256((straight / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    assert sum(file["rows"] for file in manifest["outcomes"]) == len(rows)
     stats = json.loads((straight / "stats.json").read_text())
     assert stats["labelled_now"] == stats["inputs"] == COUNT + len(BAD) + 1
     assert (straight / "report" / "index.html").exists() and not (straight / ".work").exists()
