@@ -74,11 +74,13 @@ def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], 
 
     items: of the shard, sorted by id.
     """
-    staged = pa.concat_tables([_read_table(staged_uri(output, shard, piece)) for piece in pieces]).sort_by("id")
-    ids = staged.column("id").to_pylist()
+    staged = pa.concat_tables([_read_table(staged_uri(output, shard, piece)) for piece in pieces])
+    outcomes = staged.select(OUTCOMES.names).sort_by("id")  # without the pictures, which Arrow can't join beyond 2 GiB
+    ids = outcomes.column("id").to_pylist()
     if ids != [item.id for item in items]:
         raise RuntimeError(f"shard {shard}: {len(ids)} outcome rows for {len(items)} inputs; this must never happen")
     labelled = [row for row in staged.to_pylist() if row["status"] == "labelled"]
+    labelled.sort(key=lambda row: row["id"])
     rows = [row for row in labelled if row["verdict"] != "reject"]
     rejected = [row for row in labelled if row["verdict"] == "reject"]
     pairs = encode_shard([pair_of(row).row() for row in rows])
@@ -99,7 +101,7 @@ def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], 
         "labels": labels.to_plain(),
         "splits": Counter(row["split"] for row in rows),
     }
-    outcomes = staged.select(OUTCOMES.names).replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})
+    outcomes = outcomes.replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})
     _write_table(outcomes, part_uri(output, "outcomes", shard), "zstd")
     return summary
 

@@ -216,6 +216,15 @@ def test_a_second_round_without_annotations_is_refused(pictures: str, unet: str,
 
 
 @pytest.mark.ray
+def test_a_damaged_model_is_named_in_one_line(ray_local: None, tmp_path: Path, pictures: str, unet: str) -> None:
+    shutil.copytree(unet, tmp_path / "unet")
+    weights = next((tmp_path / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="safetensors: damaged"):
+        job.main(config(tmp_path / "out", pictures, str(tmp_path / "unet")))
+
+
+@pytest.mark.ray
 def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
     ray_local: None, tmp_path: Path, pictures: str, unet: str
 ) -> None:
