@@ -146,9 +146,10 @@ class Page:
             # Half a column's tolerance: sums of steps miss the bound by rounding.
             kind = ' class="warn"' if warn_below is not None and start < warn_below - step / 2 else ""
             columns.append(f'<i{kind} style="height:{100 * count / largest:.1f}%" title="{title}"></i>')
-        ends = f"<span>{low:.3g}</span><span>highest column: {largest:,}</span><span>{high:.3g}</span>"
+        ticks = "".join(f"<span>{low + part * (high - low) / 4:.3g}</span>" for part in range(5))
         self._parts.append(
-            f'<div class="box"><div class="histogram">{"".join(columns)}</div><div class="axis">{ends}</div></div>'
+            f'<div class="box"><div class="axis"><span>up to {largest:,}</span></div>'
+            f'<div class="histogram">{"".join(columns)}</div><div class="axis">{ticks}</div></div>'
         )
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
