@@ -114,9 +114,13 @@ def finished_shards(output: str) -> dict[int, dict[str, Any]]:
 
 def _summary(entry: storage.Entry) -> dict[str, Any]:
     fs, path = storage.filesystem(entry.uri)
-    with fs.open_input_file(path) as file:
-        summary: dict[str, Any] = json.loads(pq.read_schema(file).metadata[b"summary"])
-    return summary
+
+    def read() -> dict[str, Any]:
+        with fs.open_input_file(path) as file:
+            summary: dict[str, Any] = json.loads(pq.read_schema(file).metadata[b"summary"])
+        return summary
+
+    return storage.patiently(read)
 
 
 def staged_pieces(output: str) -> dict[int, set[int | str]]:

@@ -153,9 +153,13 @@ def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
 def read_rows(uri: str, **options: Any) -> list[Row]:
     """A Parquet file's rows; of the columns that are asked for, no other bytes are fetched."""
     fs, path = storage.filesystem(uri)
-    with fs.open_input_file(path) as file:
-        rows: list[Row] = pq.read_table(file, **options).to_pylist()
-    return rows
+
+    def read() -> list[Row]:
+        with fs.open_input_file(path) as file:
+            rows: list[Row] = pq.read_table(file, **options).to_pylist()
+        return rows
+
+    return storage.patiently(read)
 
 
 def labelled_rows(output: str, summary: dict[str, Any], columns: list[str], **options: Any) -> list[Row]:

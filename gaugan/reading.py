@@ -193,7 +193,7 @@ def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:
 def _read_bytes(item: Item, plan: LabelPlan) -> bytes:
     for attempt in range(READ_ATTEMPTS):
         try:
-            return sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES)
+            return storage.patiently(lambda: sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES))
         except FileNotFoundError:
             raise
         except OSError:

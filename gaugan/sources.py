@@ -137,9 +137,7 @@ def _read_file(uri: str, limit: int) -> bytes:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     else:
-        fs, key = storage.filesystem(uri)
-        with fs.open_input_stream(key, compression=None) as stream:  # else a name in .gz is unpacked without any limit
-            data = stream.read(limit + 1)
+        data = storage.read_start(uri, limit + 1)
     if len(data) > limit:
         raise ImageError("too_large", f"more than {limit} bytes; larger files are not read")
     return data

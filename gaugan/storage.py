@@ -15,11 +15,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from gaugan.errors import UserError
@@ -27,12 +28,16 @@ from gaugan.errors import UserError
 if TYPE_CHECKING:
     import pyarrow.fs
 
+Result = TypeVar("Result")
 TEMPORARY = ".writing-"
 """Local files of this prefix are being written; listings leave them out."""
 S3_ATTEMPTS = 8
+FIRST_PAUSE_S = 0.1
 S3_CONNECT_TIMEOUT_S = 10.0
 S3_REQUEST_TIMEOUT_S = 20.0
 """Without a byte for so long a request counts as lost."""
+UNREPEATED = "Failed to flush response stream"
+"""The SDK's words when the text of a 503 is longer than the bytes that were asked for: it then gives up at once."""
 ANONYMOUS = "GAUGAN_S3_ANONYMOUS"
 """Environment variable: public buckets that are read without credentials, separated by commas, or "all"."""
 
@@ -209,11 +214,21 @@ def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
             yield info.path[len(root) + 1 :], info.size
 
 
+def patiently(read: Callable[[], Result]) -> Result:
+    """`read()`, which reads from a store; done again, with growing pauses, where the SDK does not (UNREPEATED)."""
+    for attempt in range(S3_ATTEMPTS - 1):
+        try:
+            return read()
+        except OSError as error:
+            if UNREPEATED not in str(error):
+                raise
+            time.sleep(FIRST_PAUSE_S * 2**attempt)
+    return read()
+
+
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of a file. Raises FileNotFoundError, or OSError when it is larger than `limit` bytes."""
-    fs, path = filesystem(uri)
-    with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked, whatever its size
-        data: bytes = stream.read() if limit is None else stream.read(limit + 1)
+    data = read_start(uri, None if limit is None else limit + 1)
     if limit is not None and len(data) > limit:
         raise OSError(f"{uri}: larger than {limit} bytes")
     return data
@@ -240,6 +255,18 @@ def write_bytes(uri: str, data: bytes) -> None:
     fs, path = filesystem(uri)
     with fs.open_output_stream(path, compression=None) as stream:
         stream.write(data)
+
+
+def read_start(uri: str, size: int | None) -> bytes:
+    """A file's first bytes, `size` at most; None = all. Raises FileNotFoundError, OSError."""
+    fs, path = filesystem(uri)
+
+    def read() -> bytes:
+        with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked without limit
+            data: bytes = stream.read(size)
+        return data
+
+    return patiently(read)
 
 
 def read_text(uri: str) -> str:
