@@ -18,6 +18,7 @@ from typing import Any
 
 from gaugan import storage
 from gaugan.images import ImageError
+from gaugan.patience import patiently
 
 ZIP = (".zip",)
 TAR = (".tar",)
@@ -166,7 +167,7 @@ class PatientFile:
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.file.size() - self.position)
         size = left if size < 0 else min(size, left)
-        data: bytes = storage.patiently(lambda: self.file.read_at(size, self.position))
+        data: bytes = patiently(lambda: self.file.read_at(size, self.position))
         self.position += len(data)
         return data
 

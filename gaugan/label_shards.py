@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
-from gaugan.ahead import ahead
 from gaugan.label_audit import LabelCounts
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_rows import OUTCOMES, STAGED, pair_of, staged_row
 from gaugan.labels import ClassTable, read_ids
 from gaugan.listing import Item
 from gaugan.pairs import encode_shard
+from gaugan.patience import ahead, patiently
 from gaugan.reading import Picture
 
 KEPT = "kept"
@@ -120,7 +120,7 @@ def _summary(entry: storage.Entry) -> dict[str, Any]:
             summary: dict[str, Any] = json.loads(pq.read_schema(file).metadata[b"summary"])
         return summary
 
-    return storage.patiently(read)
+    return patiently(read)
 
 
 def staged_pieces(output: str) -> dict[int, set[int | str]]:

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gaugan import storage
-from gaugan.ahead import ahead
 from gaugan.label_rows import VERDICTS
 from gaugan.label_shards import SHARDS_AT_ONCE, part_uri
 from gaugan.labels import ClassTable
 from gaugan.near_duplicates import count_near_duplicates
+from gaugan.patience import ahead, patiently
 
 BINS = 100
 SPECK_BINS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
@@ -159,7 +159,7 @@ def read_rows(uri: str, **options: Any) -> list[Row]:
             rows: list[Row] = pq.read_table(file, **options).to_pylist()
         return rows
 
-    return storage.patiently(read)
+    return patiently(read)
 
 
 def labelled_rows(output: str, summary: dict[str, Any], columns: list[str], **options: Any) -> list[Row]:

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from gaugan import sources, storage
-from gaugan.ahead import ahead
 from gaugan.careful import CarefulDecoder
 from gaugan.images import (
     ImageError,
@@ -37,6 +36,7 @@ from gaugan.images import (
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.listing import Item
 from gaugan.near_duplicates import picture_hash
+from gaugan.patience import ahead, patiently
 
 SIDECARS = frozenset(
     ".json .jsonl .txt .csv .tsv .md .html .xml .yaml .yml .ini .db .parquet .npy .npz .xmp .log .py .lnk".split()
@@ -193,7 +193,7 @@ def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:
 def _read_bytes(item: Item, plan: LabelPlan) -> bytes:
     for attempt in range(READ_ATTEMPTS):
         try:
-            return storage.patiently(lambda: sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES))
+            return patiently(lambda: sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES))
         except FileNotFoundError:
             raise
         except OSError:

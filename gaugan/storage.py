@@ -15,29 +15,25 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gaugan.errors import UserError
+from gaugan.patience import patiently
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
-Result = TypeVar("Result")
 TEMPORARY = ".writing-"
 """Local files of this prefix are being written; listings leave them out."""
 S3_ATTEMPTS = 8
-FIRST_PAUSE_S = 0.1
 S3_CONNECT_TIMEOUT_S = 10.0
 S3_REQUEST_TIMEOUT_S = 20.0
 """Without a byte for so long a request counts as lost."""
-UNREPEATED = "Failed to flush response stream"
-"""The SDK's words when the text of a 503 is longer than the bytes that were asked for: it then gives up at once."""
 ANONYMOUS = "GAUGAN_S3_ANONYMOUS"
 """Environment variable: public buckets that are read without credentials, separated by commas, or "all"."""
 
@@ -212,18 +208,6 @@ def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
     for info in fs.get_file_info(pafs.FileSelector(root, recursive=recursive, allow_not_found=True)):
         if info.type == pafs.FileType.File:
             yield info.path[len(root) + 1 :], info.size
-
-
-def patiently(read: Callable[[], Result]) -> Result:
-    """`read()`, which reads from a store; done again, with growing pauses, where the SDK does not (UNREPEATED)."""
-    for attempt in range(S3_ATTEMPTS - 1):
-        try:
-            return read()
-        except OSError as error:
-            if UNREPEATED not in str(error):
-                raise
-            time.sleep(FIRST_PAUSE_S * 2**attempt)
-    return read()
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:

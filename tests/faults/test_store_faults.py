@@ -12,7 +12,8 @@ from fault_proxy import Faults, fault_proxy
 from label_runs import files, label, pictures
 from tiny_models import save_unet
 
-from gaugan import storage
+from gaugan import patience, storage
+from gaugan.patience import patiently
 from gaugan.sources import Source, read
 from jobs import lock
 
@@ -43,13 +44,13 @@ def test_a_503_that_is_longer_than_the_object_is_only_a_503(
     storage.write_bytes(f"{bucket}/small", b"x")
     with fault_proxy(s3_server, Faults(busy=0.3)) as (endpoint, done):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setattr(storage, "FIRST_PAUSE_S", 0.001)
+        monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
         for _ in range(3):
             assert storage.read_bytes(f"{bucket}/small") == b"x"
             source = Source(f"{bucket}/x.zip")
             found = list(source.find())
             assert [(one.id, one.refusal) for one in found] == [("a.png", "")]
-            assert storage.patiently(lambda: read(source.root, found[0].id, found[0].place, 100)) == b"a"  # noqa: B023
+            assert patiently(lambda: read(source.root, found[0].id, found[0].place, 100)) == b"a"  # noqa: B023
         assert done["busy"] > 3
 
 

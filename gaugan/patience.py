@@ -1,7 +1,8 @@
-"""Work that mostly waits for an object store, a few pieces at a time, with its results in order."""
+"""Patience with object stores, which answer slowly, but many at once, and are at times busy."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,10 @@ from typing import TypeVar
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+ATTEMPTS = 8
+FIRST_PAUSE_S = 0.1
+UNREPEATED = "Failed to flush response stream"
+"""The SDK's words when the text of a 503 is longer than the bytes that were asked for: it then gives up at once."""
 
 
 def ahead(work: Callable[[Argument], Result], arguments: Iterable[Argument], at_once: int) -> Iterator[Result]:
@@ -21,3 +26,15 @@ def ahead(work: Callable[[Argument], Result], arguments: Iterable[Argument], at_
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def patiently(read: Callable[[], Result]) -> Result:
+    """`read()`, which reads from a store; done again, with growing pauses, where the SDK does not (UNREPEATED)."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return read()
+        except OSError as error:
+            if UNREPEATED not in str(error):
+                raise
+            time.sleep(FIRST_PAUSE_S * 2**attempt)
+    return read()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gaugan.ahead import ahead
+from gaugan.patience import ahead
 
 
 def test_results_come_in_order_and_no_more_are_begun_than_asked_for() -> None:
