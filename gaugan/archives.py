@@ -18,6 +18,7 @@ from typing import Any
 
 from gaugan import storage
 from gaugan.images import ImageError
+from gaugan.patience import patiently
 
 ZIP = (".zip",)
 TAR = (".tar",)
@@ -55,6 +56,8 @@ def members(uri: str) -> Iterator[Member]:
     except FileNotFoundError:
         raise
     except Exception as error:  # of zipfile, tarfile, struct, the decompressors: whatever hostile bytes can provoke
+        if "AWS Error" in str(error):  # the store's fault, not the archive's: another run may list it
+            raise
         yield "", 0, [], f"corrupt: the archive can't be listed to its end: {error}"
 
 
@@ -75,7 +78,7 @@ def _refusal(name: str) -> str:
 
 def _zip_members(uri: str) -> Iterator[Member]:
     fs, path = storage.filesystem(uri)
-    with fs.open_input_file(path) as file, zipfile.ZipFile(file) as archive:
+    with fs.open_input_file(path) as file, zipfile.ZipFile(PatientFile(file)) as archive:
         for info in archive.infolist():
             if info.is_dir():
                 continue
@@ -142,6 +145,33 @@ class ForwardStream(io.RawIOBase):
         return self.position
 
 
+class PatientFile:
+    """A file of pyarrow at any place, read again where the store was busy: directories are read in small pieces."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.position = file, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, target: int, whence: int = io.SEEK_SET) -> int:
+        place = target + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.file.size()}[whence]
+        if place < 0:
+            raise OSError(f"there is nothing at {place}")
+        self.position = place
+        return place
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self.file.size() - self.position)
+        size = left if size < 0 else min(size, left)
+        data: bytes = patiently(lambda: self.file.read_at(size, self.position))
+        self.position += len(data)
+        return data
+
+
 class BoundedFile(ForwardStream):
     """A file that can be read at any place, with the same limit for one read."""
 
@@ -153,7 +183,7 @@ class BoundedFile(ForwardStream):
 def _open_tar(uri: str) -> ForwardStream:
     fs, path = storage.filesystem(uri)
     if not is_in_order(uri):
-        return BoundedFile(fs.open_input_file(path))
+        return BoundedFile(PatientFile(fs.open_input_file(path)))
     compression = COMPRESSED_TAR[suffix(uri)]
     return ForwardStream(fs.open_input_stream(path, compression=None if compression == "xz" else compression))
 

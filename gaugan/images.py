@@ -28,8 +28,17 @@ MAGIC = {
     b"\x00\x00\x00\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\xff\x0a": "JPEG XL",
     b"\x00\x00\x00\x0cJXL": "JPEG XL", b"qoif": "QOI", b"SIMPLE  =": "FITS", b"\xd7\xcd\xc6\x9a": "WMF",
     b"\x01\xda": "SGI", b"\x59\xa6\x6a\x95": "SUN", b"/* XPM": "XPM", b"BLP1": "BLP", b"BLP2": "BLP",
-    b"#define ": "XBM",
+    b"#define ": "XBM", b"\x1aE\xdf\xa3": "WebM", b"FWS": "Flash", b"CWS": "Flash", b"ZWS": "Flash",
+    b"PK\x03\x04": "zip",
+    b"\xd0\xcf\x11\xe0": "OLE", b"\xb1\x68\xde\x3a": "DCX", b"(\x00\x00\x00": "DIB", b"Image type: ": "IM",
+    b"DanM": "MSP", b"LinS": "MSP", b"FTEX": "FTEX", b"FTC\x00": "FTEX", b"\x80\xe8\x00\x00": "PIXAR",
+    b"\x0a\x00\x01": "PCX", b"\x0a\x02\x01": "PCX", b"\x0a\x03\x01": "PCX", b"\x0a\x05\x01": "PCX",
+    b"GRIB": "GRIB", b"BUFR": "BUFR", b"\x89HDF": "HDF5", b"Rar!": "rar", b"7z\xbc\xaf": "7z",
 }  # fmt: skip
+FLIC = (b"\x11\xaf", b"\x12\xaf")
+TGA_END = b"TRUEVISION-XFILE.\0"
+BRANDS = {b"avi": "AVIF", b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"qt ": "QuickTime"}
+"""First letters of the brand of an ISO media file; any other is a film."""
 BAND_PIXELS = 2**20
 """Pixels are converted in bands of about this many: a large picture costs its decoded form, its result, and no more."""
 
@@ -88,7 +97,11 @@ def file_kind(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
-        return "AVIF or HEIC"
+        return BRANDS.get(data[8:11], "MP4")
+    if data[4:6] in FLIC:
+        return "FLIC"
+    if data.endswith(TGA_END):
+        return "TGA"
     return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "")
 
 
@@ -102,7 +115,7 @@ def open_picture(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Imag
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise ImageError("empty", "the file has 0 bytes")
@@ -119,7 +132,10 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
         if not kind:
             raise ImageError("not_an_image", f"no picture of a known format ({allowed})") from error
         code = "truncated" if _is_cut_short(data, error) else "corrupt"
-        raise ImageError(code, f"begins like a {kind} file but can't be opened as one") from error
+        # Pillow's usual words, "cannot identify", say no more than ours.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        what = "but ends within its header" if code == "truncated" else "but can't be opened as one"
+        raise ImageError(code, f"begins like a {kind} file {what}{reason}") from error
 
 
 def _is_cut_short(data: bytes, error: Exception) -> bool:

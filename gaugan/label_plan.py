@@ -23,6 +23,8 @@ from gaugan.sources import Source
 
 FORMAT_VERSION = 2
 ROWS_PER_SHARD = 256
+SHARD_BYTES = 128 * 2**20
+"""Of pictures in a shard on average at most: a shard is put together in memory, and Arrow's columns end at 2 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +125,14 @@ def list_inputs(
     """
     listing = make_listing(source.find(), limit, held_out, seed, source.in_order)
     if not len(listing):
-        raise UserError(
-            f"--input {source.uri}: no files there; give the folder or s3:// prefix that holds the pictures"
-        )
+        what = "no file matches this pattern" if source.pattern else "no files there"
+        raise UserError(f"--input {source.uri}: {what}; give the folder or s3:// prefix that holds the pictures")
     return add_metadata(listing, metadata, ratings) if metadata else listing
+
+
+def rows_per_shard(num_inputs: int, num_bytes: int) -> int:
+    """How many of so many inputs, which take `num_bytes` in the dataset, one shard holds."""
+    return max(1, min(ROWS_PER_SHARD, SHARD_BYTES * num_inputs // max(1, num_bytes)))
 
 
 def settle(output: str, plan: LabelPlan, items: Sequence[Item]) -> tuple[LabelPlan, Sequence[Item], list[str]]:
@@ -135,19 +141,19 @@ def settle(output: str, plan: LabelPlan, items: Sequence[Item]) -> tuple[LabelPl
     Raises UserError, with both values and the way out, when the folder's run was made by another model or with other
     preprocessing.
     """
-    if not storage.exists(storage.join(output, "plan.json")):
-        if storage.exists(storage.join(output, "manifest.json")):
-            raise UserError(f"--output {output}: holds another dataset already; choose another --output")
+    if not check_resume(output, plan):
         listing = items if isinstance(items, Listing) else Listing.of(items)
         storage.write_bytes(storage.join(output, "inputs.parquet"), listing.encode())
         storage.write_json(storage.join(output, "plan.json"), to_plain(plan))
         return plan, items, []
     there = read_plan(output)
-    _refuse_other_run(output, there, plan)
     notes = [] if plan.inputs_sha256 == there.inputs_sha256 else [_what_changed(read_inputs(output), items)]
     for name in ("batch_size", "inference_batch", "threads"):
         if getattr(there, name) != getattr(plan, name):
             notes.append(f"keeps {name} {getattr(there, name)} of the run that is continued (so that results repeat)")
+    if there.model != plan.model and not storage.exists(storage.join(there.model, "meta.json")):
+        notes.append(f"takes the model from {plan.model}, as it is gone from {there.model}")
+        there = dataclasses.replace(there, model=plan.model)
     return there, read_inputs(output), notes
 
 
@@ -162,16 +168,29 @@ def read_plan(output: str) -> LabelPlan:
     return from_plain(LabelPlan, data, source=uri)
 
 
-def _refuse_other_run(output: str, there: LabelPlan, now: LabelPlan) -> None:
+def check_resume(output: str, now: LabelPlan) -> bool:
+    """True when OUTPUT holds a run that `now` continues, False when it can begin there.
+
+    Raises UserError as `settle`. A run of other settings that has finished nothing yet is no obstacle: a mistake that
+    was seen at once must not bind the folder.
+    """
+    if not storage.exists(storage.join(output, "plan.json")):
+        if storage.exists(storage.join(output, "manifest.json")):
+            raise UserError(f"--output {output}: holds another dataset already; choose another --output")
+        return False
+    there = read_plan(output)
     names = [field.name for field in dataclasses.fields(LabelPlan) if field.name not in (*ADOPTED, *LISTING)]
     different = [name for name in names if getattr(there, name) != getattr(now, name)]
     if different:
+        if not any(storage.list_files(storage.join(output, part), [".parquet"]) for part in (".work", "outcomes")):
+            return False
         values = [f"{name}: {getattr(there, name)} there, {getattr(now, name)} now" for name in different]
         same = "; ".join(MEANT[name] for name in different if name in MEANT) or "the same settings"
         raise UserError(
             f"--output {output} holds a labelling run with other settings ({'; '.join(values)}). "
             f"To continue it give {same}; to begin a new one, another --output"
         )
+    return True
 
 
 def _what_changed(there: Sequence[Item], now: Sequence[Item]) -> str:

@@ -13,12 +13,14 @@ from gaugan.images import decode_image, grid
 from gaugan.label_counts import LabelCounts, for_manifest
 from gaugan.label_plan import LabelPlan
 from gaugan.label_rows import verdict
-from gaugan.label_statistics import BINS, Row, Statistics, collect, labelled_rows
+from gaugan.label_statistics import BINS, REFUSED_SHOWN, Row, Statistics, collect, labelled_rows
 from gaugan.labels import ClassTable, decode_label_map
 from gaugan.pairs import SPLITS, write_manifest
 from gaugan.report import Page, Strip, label_strip
 
 SHEET_ROWS = 24
+COLUMNS = 25
+"""Of a histogram at least: a few wide blocks would look like nothing."""
 Shards = dict[int, dict[str, Any]]
 """Shard -> its summary."""
 
@@ -48,9 +50,8 @@ def write_result(
     ]
     decided = ("model", "model_hash", "device", "precision", "mirror", "inference_batch", "threads")
     maker = {"system": "unet", **{name: getattr(plan, name) for name in decided}}
-    write_manifest(
-        output, classes, files, dict(splits), {"labelled_by": maker, "label_audit": _label_audit(classes, finished)}
-    )
+    more = {"labelled_by": maker, "label_audit": _label_audit(classes, finished), "outcomes": statistics.outcomes}
+    write_manifest(output, classes, files, dict(splits), more)
     return stats, page
 
 
@@ -86,15 +87,16 @@ def write_report(output: str, plan: LabelPlan, classes: ClassTable, statistics: 
         }
     )
     if stats["labelled"]:
-        _show_statistics(page, stats, classes)
+        _show_statistics(page, stats, plan, classes)
         _show_pictures(page, output, plan, classes, statistics, finished)
     _show_refused(page, stats, statistics)
     return page.save()
 
 
-def _show_statistics(page: Page, stats: dict[str, Any], classes: ClassTable) -> None:
-    page.heading("Confidence", "Mean over a picture's pixels of the U-Net's largest class probability.")
-    _show_shares(page, stats["confidence"]["histogram"])
+def _show_statistics(page: Page, stats: dict[str, Any], plan: LabelPlan, classes: ClassTable) -> None:
+    doubtful = f"Red: below {plan.min_confidence:g}, to be reviewed."
+    page.heading("Confidence", f"Mean over a picture's pixels of the U-Net's largest class probability. {doubtful}")
+    _show_shares(page, stats["confidence"]["histogram"], plan.min_confidence)
     page.heading("Entropy", "Mean over a picture's pixels: 0 = sure, 1 = all classes are as likely.")
     _show_shares(page, stats["entropy"]["histogram"])
     removal = "before any removal" if stats["specks"]["mean"] else "there are none"
@@ -111,11 +113,13 @@ def _show_statistics(page: Page, stats: dict[str, Any], classes: ClassTable) -> 
     page.bars(values, classes.colours, form="{:.1f}")
 
 
-def _show_shares(page: Page, counts: list[int]) -> None:
-    """A histogram over [0, 1], cut to where there is something."""
+def _show_shares(page: Page, counts: list[int], warn_below: float | None = None) -> None:
+    """A histogram over [0, 1], cut to where there is something, and to no fewer than COLUMNS."""
     places = [place for place, count in enumerate(counts) if count]
-    first, last = places[0], places[-1] + 1
-    page.histogram(counts[first:last], first / BINS, last / BINS)
+    first = max(0, min(places[0], (places[0] + places[-1] - COLUMNS) // 2))
+    last = min(BINS, max(places[-1] + 1, first + COLUMNS))
+    first = min(first, last - COLUMNS)
+    page.histogram(counts[first:last], first / BINS, last / BINS, warn_below)
 
 
 def _show_pictures(
@@ -159,8 +163,9 @@ def _strips(
 def _show_refused(page: Page, stats: dict[str, Any], statistics: Statistics) -> None:
     if not stats["codes"]:
         return
-    page.heading("Not labelled", f"By reason; below, the first {len(statistics.refused)} refused files.")
+    page.heading("Not labelled", f"By reason; below, up to {REFUSED_SHOWN} refused files of each, rare reasons first.")
     page.bars({code: float(count) for code, count in stats["codes"].items()}, form="{:,.0f}")
-    rows = [(row["id"], row["code"], row["message"]) for row in statistics.refused]
+    rare_first = [code for code in reversed(stats["codes"]) if code in statistics.refused]
+    rows = [(row["id"], code, row["message"]) for code in rare_first for row in statistics.refused[code]]
     if rows:
         page.table(["file", "code", "reason"], rows)

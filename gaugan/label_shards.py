@@ -26,9 +26,12 @@ from gaugan.label_rows import OUTCOMES, STAGED, pair_of, staged_row
 from gaugan.labels import ClassTable, read_ids
 from gaugan.listing import Item
 from gaugan.pairs import encode_shard
+from gaugan.patience import ahead, patiently
 from gaugan.reading import Picture
 
 KEPT = "kept"
+SHARDS_AT_ONCE = 16
+"""Finished shards that are looked at together: an object store answers slowly, but many at once."""
 
 
 def write_chunk(
@@ -71,11 +74,13 @@ def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], 
 
     items: of the shard, sorted by id.
     """
-    staged = pa.concat_tables([_read_table(staged_uri(output, shard, piece)) for piece in pieces]).sort_by("id")
-    ids = staged.column("id").to_pylist()
+    staged = pa.concat_tables([_read_table(staged_uri(output, shard, piece)) for piece in pieces])
+    outcomes = staged.select(OUTCOMES.names).sort_by("id")  # without the pictures, which Arrow can't join beyond 2 GiB
+    ids = outcomes.column("id").to_pylist()
     if ids != [item.id for item in items]:
         raise RuntimeError(f"shard {shard}: {len(ids)} outcome rows for {len(items)} inputs; this must never happen")
     labelled = [row for row in staged.to_pylist() if row["status"] == "labelled"]
+    labelled.sort(key=lambda row: row["id"])
     rows = [row for row in labelled if row["verdict"] != "reject"]
     rejected = [row for row in labelled if row["verdict"] == "reject"]
     pairs = encode_shard([pair_of(row).row() for row in rows])
@@ -96,20 +101,26 @@ def merge_shard(shard: int, items: Sequence[Item], pieces: Sequence[int | str], 
         "labels": labels.to_plain(),
         "splits": Counter(row["split"] for row in rows),
     }
-    outcomes = staged.select(OUTCOMES.names).replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})
+    outcomes = outcomes.replace_schema_metadata({"summary": json.dumps(summary, sort_keys=True)})
     _write_table(outcomes, part_uri(output, "outcomes", shard), "zstd")
     return summary
 
 
 def finished_shards(output: str) -> dict[int, dict[str, Any]]:
     """Shard -> summary of the shards whose outcomes file stands."""
-    found = {}
-    for entry in storage.list_files(storage.join(output, "outcomes"), suffixes=[".parquet"]):
-        fs, path = storage.filesystem(entry.uri)
+    entries = storage.list_files(storage.join(output, "outcomes"), suffixes=[".parquet"])
+    return {each["shard"]: each for each in ahead(_summary, entries, SHARDS_AT_ONCE)}
+
+
+def _summary(entry: storage.Entry) -> dict[str, Any]:
+    fs, path = storage.filesystem(entry.uri)
+
+    def read() -> dict[str, Any]:
         with fs.open_input_file(path) as file:
-            summary = json.loads(pq.read_schema(file).metadata[b"summary"])
-        found[summary["shard"]] = summary
-    return found
+            summary: dict[str, Any] = json.loads(pq.read_schema(file).metadata[b"summary"])
+        return summary
+
+    return patiently(read)
 
 
 def staged_pieces(output: str) -> dict[int, set[int | str]]:

@@ -5,6 +5,7 @@ Read shard by shard: memory holds the sums, the ids of the pictures to show, and
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import io
 import json
@@ -19,16 +20,16 @@ import pyarrow.parquet as pq
 
 from gaugan import storage
 from gaugan.label_rows import VERDICTS
-from gaugan.label_shards import part_uri
+from gaugan.label_shards import SHARDS_AT_ONCE, part_uri
 from gaugan.labels import ClassTable
 from gaugan.near_duplicates import count_near_duplicates
+from gaugan.patience import ahead, patiently
 
 BINS = 100
 SPECK_BINS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 """Lower ends of the columns of the speck histogram."""
-WORST, SAMPLED, REFUSED_SHOWN = 60, 24, 200
-DUPLICATES_COUNTED = 5_000_000
-"""Beyond so many pictures, equal files are no longer looked for: the hashes would fill the memory."""
+WORST, SAMPLED, REFUSED_SHOWN = 60, 24, 20
+"""Pictures in the sheets; refused files of each code."""
 Row = dict[str, Any]
 Shown = tuple[float, str, int]
 """Sort key, id, shard."""
@@ -41,8 +42,6 @@ class Statistics:
     statuses: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-    """Pictures whose file is byte by byte equal to an earlier one's."""
     sums: Counter[str] = field(default_factory=Counter)
     """Of confidence, entropy and specks."""
     confidences: np.ndarray = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
@@ -53,8 +52,12 @@ class Statistics:
     """How many pictures show each class at all."""
     worst: list[Shown] = field(default_factory=list)
     sampled: list[Shown] = field(default_factory=list)
-    refused: list[Row] = field(default_factory=list)
-    _hashes: set[bytes] = field(default_factory=set)
+    refused: dict[str, list[Row]] = field(default_factory=dict)
+    """Code -> the first refused rows."""
+    outcomes: list[Row] = field(default_factory=list)
+    """{path, rows, sha256} of each outcomes file, for the manifest."""
+    _digests: array[int] = field(default_factory=lambda: array("Q"))
+    """The first 64 bits of the files' hashes."""
     _looks: array[int] = field(default_factory=lambda: array("Q"))
     """The picture hashes."""
 
@@ -72,8 +75,8 @@ class Statistics:
         self.statuses[row["status"]] += 1
         if row["code"]:
             self.codes[row["code"]] += 1
-        if row["status"] == "refused" and len(self.refused) < REFUSED_SHOWN:
-            self.refused.append(row)
+        if row["status"] == "refused" and self.codes[row["code"]] <= REFUSED_SHOWN:
+            self.refused.setdefault(row["code"], []).append(row)
         if row["status"] == "labelled":
             self._add_labelled(row, shard)
 
@@ -85,10 +88,7 @@ class Statistics:
         self.specks[np.searchsorted(SPECK_BINS, row["specks"], side="right") - 1] += 1
         _keep_smallest(self.worst, (row["confidence"], row["id"], shard), WORST)
         _keep_smallest(self.sampled, (float(zlib.crc32(row["id"].encode())), row["id"], shard), SAMPLED)
-        if len(self._hashes) < DUPLICATES_COUNTED:
-            digest = bytes.fromhex(row["sha256"][:32])
-            self.duplicates += digest in self._hashes
-            self._hashes.add(digest)
+        self._digests.append(int(row["sha256"][:16], 16))
         if row["picture_hash"]:
             self._looks.append(int(row["picture_hash"], 16))
 
@@ -112,7 +112,7 @@ class Statistics:
             "codes": dict(self.codes.most_common()),
             "failure_rate": round(self.failure_rate, 6),
             **{name: self.verdicts[name] for name in VERDICTS},
-            "duplicates": self.duplicates,
+            "duplicates": len(self._digests) - len(np.unique(np.array(self._digests, dtype=np.uint64))),
             "near_duplicates": count_near_duplicates(np.array(self._looks, dtype=np.uint64)),
             "confidence": {"mean": mean["confidence"], "histogram": self.confidences.tolist()},
             "entropy": {"mean": mean["entropy"], "histogram": self.entropies.tolist()},
@@ -133,20 +133,33 @@ def _keep_smallest(kept: list[Shown], candidate: Shown, count: int) -> None:
 
 def collect(output: str, shards: dict[int, dict[str, Any]]) -> Statistics:
     """Reads all outcome rows (and the areas beside the label maps) of the finished shards."""
-    statistics = Statistics()
-    for shard in sorted(shards):
-        for row in read_rows(part_uri(output, "outcomes", shard)):
+    statistics, order = Statistics(), sorted(shards)
+
+    def look(shard: int) -> tuple[bytes, list[list[float]]]:
+        labelled = labelled_rows(output, shards[shard], ["provenance"])
+        areas = [json.loads(row["provenance"])["areas"] for row in labelled]
+        return storage.read_bytes(part_uri(output, "outcomes", shard)), areas
+
+    for shard, (data, areas) in zip(order, ahead(look, order, SHARDS_AT_ONCE), strict=True):
+        rows, path = pq.read_table(io.BytesIO(data)).to_pylist(), part_uri("", "outcomes", shard).lstrip("/")
+        statistics.outcomes.append({"path": path, "rows": len(rows), "sha256": hashlib.sha256(data).hexdigest()})
+        for row in rows:
             statistics.add(row, shard)
-        rows = labelled_rows(output, shards[shard], ["provenance"])
-        if rows:
-            statistics.add_areas(np.array([json.loads(row["provenance"])["areas"] for row in rows]))
+        if areas:
+            statistics.add_areas(np.array(areas))
     return statistics
 
 
 def read_rows(uri: str, **options: Any) -> list[Row]:
-    """A Parquet file's rows."""
-    rows: list[Row] = pq.read_table(io.BytesIO(storage.read_bytes(uri)), **options).to_pylist()
-    return rows
+    """A Parquet file's rows; of the columns that are asked for, no other bytes are fetched."""
+    fs, path = storage.filesystem(uri)
+
+    def read() -> list[Row]:
+        with fs.open_input_file(path) as file:
+            rows: list[Row] = pq.read_table(file, **options).to_pylist()
+        return rows
+
+    return patiently(read)
 
 
 def labelled_rows(output: str, summary: dict[str, Any], columns: list[str], **options: Any) -> list[Row]:

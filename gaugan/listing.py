@@ -103,6 +103,10 @@ class Listing(Sequence[Item]):
         """Of this listing in memory."""
         return int(self.table.nbytes)
 
+    def capped_bytes(self, largest: int) -> int:
+        """The sum of the inputs' sizes, each counted as `largest` at most."""
+        return int(pc.sum(pc.min_element_wise(self.table.column("size"), largest)).as_py() or 0)
+
 
 def make_listing(found: Iterable[Found], limit: int | None, held_out: float, seed: int, in_order: bool) -> Listing:
     """What a source found -> a listing: ids made unique, sorted by id (unless in_order), cut at `limit`, split."""

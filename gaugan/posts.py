@@ -52,8 +52,8 @@ def add_metadata(listing: Listing, uri: str, ratings: tuple[str, ...]) -> Listin
 def _refuse(listing: Listing, allowed: np.ndarray, why: dict[int, str], ratings: tuple[str, ...]) -> Listing:
     reasons = listing.table.column("refusal").to_pylist()
     for place in np.flatnonzero(~allowed).tolist():
-        found = f"rating {why[place]}" if place in why else "no metadata, so its rating is unknown;"
-        reasons[place] = reasons[place] or f"filtered_rating: {found} is not among {', '.join(ratings)}"
+        found = f"its rating is {why[place]}" if place in why else "no metadata, so its rating is not known"
+        reasons[place] = reasons[place] or f"filtered_rating: {found}; --ratings {' '.join(ratings)}"
     column = pa.array(reasons, pa.large_string())
     return Listing(listing.table.set_column(INPUTS.get_field_index("refusal"), "refusal", column))
 

@@ -15,9 +15,7 @@ import os
 import re
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from gaugan.images import (
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.listing import Item
 from gaugan.near_duplicates import picture_hash
+from gaugan.patience import ahead, patiently
 
 SIDECARS = frozenset(
     ".json .jsonl .txt .csv .tsv .md .html .xml .yaml .yml .ini .db .parquet .npy .npz .xmp .log .py .lnk".split()
@@ -45,6 +44,11 @@ SIDECARS = frozenset(
 """What commonly lies beside pictures: skipped without being read. All else is tried, and judged by its content."""
 SKIPPED = frozenset(["other_file", "filtered_size", "filtered_aspect", "filtered_rating"])
 """Codes of inputs that are left out on purpose; all others are faults."""
+REFUSED = frozenset(
+    "empty not_an_image unsupported_format too_large too_small truncated corrupt decoder_crash decoder_timeout "
+    "out_of_memory missing unreadable unsafe_name unexpected".split()
+)
+"""Codes of inputs that can't be labelled; --retry-failed takes them."""
 MAX_FILE_BYTES = 64 * 2**20
 BIG_PIXELS = 16_000_000
 """Larger pictures are decoded one at a time on each machine, so that several at once never fill its memory."""
@@ -160,13 +164,7 @@ def _fetched(chunk: Chunk, plan: LabelPlan) -> Iterator[tuple[Picture, bytes | N
     if storage.is_local(plan.input) or plan.in_order:
         yield from (_fetch(item, plan) for item in chunk.items)
         return
-    waiting: deque[Future[tuple[Picture, bytes | None]]] = deque()
-    with ThreadPoolExecutor(max_workers=FETCHES_AT_ONCE) as pool:
-        for item in chunk.items:
-            waiting.append(pool.submit(_fetch, item, plan))
-            if len(waiting) > FETCHES_AT_ONCE:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+    yield from ahead(lambda item: _fetch(item, plan), chunk.items, FETCHES_AT_ONCE)
 
 
 def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:
@@ -195,7 +193,7 @@ def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:
 def _read_bytes(item: Item, plan: LabelPlan) -> bytes:
     for attempt in range(READ_ATTEMPTS):
         try:
-            return sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES)
+            return patiently(lambda: sources.read(plan.base, item.id, item.place, MAX_FILE_BYTES))
         except FileNotFoundError:
             raise
         except OSError:

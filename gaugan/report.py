@@ -22,6 +22,8 @@ from gaugan import storage
 from gaugan.images import encode_png, fit_image, grid, resize_label_map
 from gaugan.labels import ClassTable, colourise
 
+CONTENTS_FROM = 4
+"""A page with so many sections has links to them at its top."""
 STYLE = """
 :root { color-scheme: light dark; --ground: #f6f5f2; --card: #ffffff; --ink: #22252a; --soft: #666b73;
   --line: #e2e0da; --bar: #4c6fbf; --warn: #b3471d }
@@ -49,6 +51,9 @@ p { margin: 4px 0 12px; color: var(--soft); max-width: 80ch; overflow-wrap: anyw
 .bars b { font-weight: 400; text-align: right }
 .histogram { display: flex; align-items: flex-end; gap: 2px; height: 120px; border-bottom: 1px solid var(--line) }
 .histogram i { flex: 1; background: var(--bar); border-radius: 2px 2px 0 0 }
+.histogram i.warn { background: var(--warn) }
+nav { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 14px }
+a { color: var(--bar) }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 12px; margin: 12px 0 }
 .charts b { font-size: 13px; font-weight: 600 }
 .charts svg { display: block; width: 100%; height: 110px; margin: 6px 0 2px }
@@ -88,6 +93,7 @@ class Page:
     def __init__(self, uri: str, title: str, subtitle: str = "") -> None:
         self.uri, self.title = uri, title
         self._parts = [f"<h1>{html.escape(title)}</h1>", _paragraph(subtitle)]
+        self._headings: list[str] = []
 
     def picture(self, name: str, image: np.ndarray) -> str:
         """Writes pictures/NAME.png from uint8 (H, W, 3); returns the path for `Strip`."""
@@ -97,7 +103,8 @@ class Page:
 
     def heading(self, text: str, note: str = "") -> None:
         """A section begins; the note is a sentence or two below its title."""
-        self._parts += [f"<h2>{html.escape(text)}</h2>", _paragraph(note)]
+        self._headings.append(text)
+        self._parts += [f'<h2 id="part{len(self._headings)}">{html.escape(text)}</h2>', _paragraph(note)]
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """Number tiles: name -> value."""
@@ -128,17 +135,21 @@ class Page:
             cells.append(f"<span>{_text(name)}</span><div>{bar}</div><b>{form.format(value)}</b>")
         self._parts.append(f'<div class="box bars">{"".join(cells)}</div>')
 
-    def histogram(self, counts: Sequence[int], low: float, high: float) -> None:
-        """Columns of equal width over [low, high]."""
+    def histogram(self, counts: Sequence[int], low: float, high: float, warn_below: float | None = None) -> None:
+        """Columns of equal width over [low, high]; those that begin below `warn_below` in the colour of warnings."""
         largest = max([*counts, 1])
         step = (high - low) / max(len(counts), 1)
         columns = []
         for place, count in enumerate(counts):
-            title = f"{low + place * step:.3g} to {low + (place + 1) * step:.3g}: {count}"
-            columns.append(f'<i style="height:{100 * count / largest:.1f}%" title="{title}"></i>')
-        ends = f"<span>{low:g}</span><span>highest column: {largest:,}</span><span>{high:g}</span>"
+            start = low + place * step
+            title = f"{start:.3g} to {start + step:.3g}: {count:,}"
+            # Half a column's tolerance: sums of steps miss the bound by rounding.
+            kind = ' class="warn"' if warn_below is not None and start < warn_below - step / 2 else ""
+            columns.append(f'<i{kind} style="height:{100 * count / largest:.1f}%" title="{title}"></i>')
+        ticks = "".join(f"<span>{low + part * (high - low) / 4:.3g}</span>" for part in range(5))
         self._parts.append(
-            f'<div class="box"><div class="histogram">{"".join(columns)}</div><div class="axis">{ends}</div></div>'
+            f'<div class="box"><div class="axis"><span>up to {largest:,}</span></div>'
+            f'<div class="histogram">{"".join(columns)}</div><div class="axis">{ticks}</div></div>'
         )
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -172,7 +183,10 @@ class Page:
             '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         )
-        body = "\n".join(part for part in self._parts if part)
+        links = [f'<a href="#part{place}">{_text(text)}</a>' for place, text in enumerate(self._headings, start=1)]
+        contents = f"<nav>{''.join(links)}</nav>" if len(links) >= CONTENTS_FROM else ""
+        title, subtitle, *rest = self._parts
+        body = "\n".join(part for part in (title, subtitle, contents, *rest) if part)
         main = f"<main>\n{body}\n</main>"
         page = f'<html lang="en"><head>{meta}{head}</head><body>{main}</body></html>'
         uri = storage.join(self.uri, "index.html")

@@ -74,10 +74,14 @@ class Source:
         return bool(self.pattern) or not _is_file(self.uri)
 
     @property
+    def is_table(self) -> bool:
+        """True for rows of Parquet files."""
+        return self.uri.lower().endswith(picture_tables.SUFFIXES)
+
+    @property
     def in_order(self) -> bool:
         """True when inputs can only be read one after the other: neighbours then stay together."""
-        name = self.uri.lower()
-        return name.endswith(picture_tables.SUFFIXES) or archives.is_in_order(name)
+        return self.is_table or archives.is_in_order(self.uri)
 
     def find(self) -> Iterator[Found]:
         """Every input once; ids may still repeat. Files whose name or folder begins with "." are left out.
@@ -98,21 +102,21 @@ class Source:
 
     def _matching(self, pattern: str) -> Iterator[Found]:
         wanted = _regex(pattern)
-        for found in _files(self.root, recursive="/" in pattern or "**" in pattern):
-            if not wanted.fullmatch(found.id):
-                continue
-            if pattern.lower().endswith(CONTAINERS):
-                yield from self._contained(_uri(self.root, found), found.id + "/")
-            else:
-                yield found
+        files = (found for found in _files(self.root, "/" in pattern or "**" in pattern) if wanted.fullmatch(found.id))
+        if not pattern.lower().endswith(CONTAINERS):
+            yield from files
+            return
+        for found in sorted(files, key=lambda found: found.id):  # few; their order may become that of the shards
+            yield from self._contained(_uri(self.root, found), found.id + "/")
 
     def _contained(self, uri: str, prefix: str) -> Iterator[Found]:
-        rows = (
-            picture_tables.rows(uri, self.bytes_column, self.id_column)
-            if uri.lower().endswith(picture_tables.SUFFIXES)
-            else archives.members(uri)
-        )
+        is_table = uri.lower().endswith(picture_tables.SUFFIXES)
+        rows = picture_tables.rows(uri, self.bytes_column, self.id_column) if is_table else archives.members(uri)
         for name, size, place, refusal in rows:
+            if not is_table:
+                name = name.removeprefix("./")  # as "tar cf x.tar ." writes them
+                if _is_hidden(name):
+                    continue
             own = prefix + name if name else prefix.rstrip("/") or storage.name(uri)
             yield Found(own, size, json.dumps(place) if place else "", refusal)
 
@@ -133,9 +137,7 @@ def _read_file(uri: str, limit: int) -> bytes:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     else:
-        fs, key = storage.filesystem(uri)
-        with fs.open_input_stream(key, compression=None) as stream:  # else a name in .gz is unpacked without any limit
-            data = stream.read(limit + 1)
+        data = storage.read_start(uri, limit + 1)
     if len(data) > limit:
         raise ImageError("too_large", f"more than {limit} bytes; larger files are not read")
     return data
@@ -160,11 +162,16 @@ def _uri(root: str, found: Found) -> str:
 
 def _files(root: str, recursive: bool) -> Iterator[Found]:
     if not storage.is_local(root):
-        for entry in storage.list_files(root, recursive=recursive):
-            if not any(part.startswith(".") for part in entry.path.split("/")):
-                yield Found(entry.path, entry.size)
+        for path, size in storage.walk(root, recursive):
+            if not _is_hidden(path):
+                yield Found(path, size)
     elif storage.local_path(root).is_dir():
         yield from _walk(str(storage.local_path(root)), "", recursive)
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether it, or a folder on its way, has a name that begins with "."; also what macOS adds to its zip files."""
+    return any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
 
 
 def _walk(folder: str, prefix: str, recursive: bool) -> Iterator[Found]:

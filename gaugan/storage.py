@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gaugan.errors import UserError
+from gaugan.patience import patiently
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -166,10 +167,18 @@ def list_files(uri: str, suffixes: Sequence[str] | None = None, recursive: bool 
     Links to folders are not followed (they may form a loop), links to files are.
     """
     wanted = tuple(suffix.lower() for suffix in suffixes) if suffixes else ("",)
-    files = _local_files(local_path(uri), recursive) if is_local(uri) else _remote_files(uri, recursive)
     root = absolute(uri)
-    entries = [Entry(join(root, path), path, size) for path, size in files if f"/{path}".lower().endswith(wanted)]
+    entries = [
+        Entry(join(root, path), path, size)
+        for path, size in walk(uri, recursive)
+        if f"/{path}".lower().endswith(wanted)
+    ]
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def walk(uri: str, recursive: bool = True) -> Iterator[tuple[str, int]]:
+    """(path below the folder, bytes) of every file, in no order: for millions of them. See `list_files`."""
+    return _local_files(local_path(uri), recursive) if is_local(uri) else _remote_files(uri, recursive)
 
 
 def _local_files(root: Path, recursive: bool) -> Iterator[tuple[str, int]]:
@@ -203,9 +212,7 @@ def _remote_files(uri: str, recursive: bool) -> Iterator[tuple[str, int]]:
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of a file. Raises FileNotFoundError, or OSError when it is larger than `limit` bytes."""
-    fs, path = filesystem(uri)
-    with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked, whatever its size
-        data: bytes = stream.read() if limit is None else stream.read(limit + 1)
+    data = read_start(uri, None if limit is None else limit + 1)
     if limit is not None and len(data) > limit:
         raise OSError(f"{uri}: larger than {limit} bytes")
     return data
@@ -232,6 +239,18 @@ def write_bytes(uri: str, data: bytes) -> None:
     fs, path = filesystem(uri)
     with fs.open_output_stream(path, compression=None) as stream:
         stream.write(data)
+
+
+def read_start(uri: str, size: int | None) -> bytes:
+    """A file's first bytes, `size` at most; None = all. Raises FileNotFoundError, OSError."""
+    fs, path = filesystem(uri)
+
+    def read() -> bytes:
+        with fs.open_input_stream(path, compression=None) as stream:  # else a name in .gz is unpacked without limit
+            data: bytes = stream.read(size)
+        return data
+
+    return patiently(read)
 
 
 def read_text(uri: str) -> str:

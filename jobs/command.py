@@ -184,7 +184,7 @@ def checked_output(config: Config) -> Config:
 
 PATH_FIELDS = {
     "output", "input", "model", "annotations", "images", "classes", "segmenter", "judge", "inception", "base", "search",
-    "encoder", "initial", "encoder_weights", "root", "instances", "export_labelme",
+    "encoder", "initial", "encoder_weights", "root", "instances", "export_labelme", "metadata",
 }  # fmt: skip
 NO_PATHS = {"", "none", "imagenet", *NAMED_TABLES}
 

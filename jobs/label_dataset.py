@@ -18,7 +18,6 @@ workers, and the result is the same byte for byte.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,11 +26,12 @@ from gaugan.errors import UserError
 from gaugan.face_crop import face_ids
 from gaugan.label_plan import LabelPlan
 from gaugan.labels import ClassTable
-from gaugan.listing import Item, Listing, listing_sha256
+from gaugan.listing import Listing, listing_sha256
 from gaugan.plan import square
 from gaugan.progress import Pace
 from gaugan.sources import Source
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run
+from jobs import lock
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, command_line, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
 from jobs.recorded import recorded
@@ -134,7 +134,7 @@ class Config(JobConfig):
         if self.inference_batch < 0:
             raise UserError(f"--inference-batch {self.inference_batch}: 0 (decide by the device) or more")
         for name in POSITIVE:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
+            if getattr(self, name) is not None and not getattr(self, name) >= 1:  # "not a number" is refused too
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.segment_size and any(side % 32 for side in square(self.segment_size)):
             raise UserError(f"--segment-size {self.segment_size}: a U-Net needs multiples of 32, for example 256")
@@ -144,6 +144,12 @@ class Config(JobConfig):
             raise UserError(
                 f"--crop {self.crop}: gives squares, --image-size {self.image_size} is none; leave out --crop"
             )
+        unknown = sorted(set(self.retry_failed or ()) - reading.REFUSED)
+        if unknown:
+            known = ", ".join(sorted(reading.REFUSED))
+            raise UserError(f"--retry-failed {' '.join(unknown)}: no code of a refusal; they are {known}")
+        if self.annotated and self.round == 1:
+            raise UserError("--annotated: a U-Net is trained on it from --round 2 on; add that, or leave it out")
         if self.ratings and not self.metadata:
             raise UserError("--ratings: needs --metadata, the file or folder that says each post's rating")
 
@@ -163,9 +169,11 @@ def label_once(config: Config) -> dict[str, Any]:
     pace = Pace()
     plan, classes, items = prepare(config)
     if config.dry_run:
+        label_plan.check_resume(config.output, plan)
         print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
         return {}
-    check_room(config.output, _needed_bytes(items), "the dataset")
+    check_room(config.output, _needed_bytes(items, plan.image_size) - _written_bytes(config.output), "the dataset")
+    lock.acquire(config.output, command_line())  # before the plan is looked at: it may be another living run's
     plan, inputs, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
     begin(config)
     for note in notes:
@@ -179,9 +187,10 @@ def label_once(config: Config) -> dict[str, Any]:
             return {}
         stats = finish(job, tracker)
     if stats["failure_rate"] > config.max_failure_rate:
+        refused = {code: count for code, count in stats["codes"].items() if code in reading.REFUSED}
         raise TooManyFailuresError(
             f"{stats['refused']} of {stats['refused'] + stats['labelled']} pictures were refused "
-            f"({tallies(stats['codes'])}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
+            f"({tallies(refused)}), more than --max-failure-rate {config.max_failure_rate:g}; the rest is in "
             f"{config.output}, reasons in {storage.join(config.output, 'report', 'index.html')}"
         )
     return stats
@@ -192,8 +201,11 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     from gaugan import checkpoint
 
     source = Source(config.input, config.recursive, config.bytes_column, config.id_column)
-    if (config.output + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
-        raise UserError(f"--output {config.output}: lies inside --input, and would be read as pictures next time")
+    if (config.bytes_column or config.id_column) and not source.is_table:
+        raise UserError("--bytes-column, --id-column: only .parquet inputs have columns; leave them out")
+    for flag, uri in (("--output", config.output), ("--export-labelme", config.export_labelme)):
+        if (uri + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
+            raise UserError(f"{flag} {uri}: lies inside --input, and would be read as pictures next time")
     model = checkpoint.find(resolve_model(config.model, config.tracking))
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
@@ -205,6 +217,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     items = label_plan.list_inputs(
         source, config.limit, config.held_out, config.seed, metadata=config.metadata, ratings=config.ratings
     )
+    image_size = square(config.image_size) if config.image_size else None
     plan = LabelPlan(
         input=config.input,
         root=source.root if source.root != config.input else "",
@@ -213,7 +226,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
         model_hash=checkpoint.Checkpoint(model, meta, {}).hash,
         classes_hash=classes.hash,
         segment_size=square(config.segment_size) if config.segment_size else (height, width),
-        image_size=square(config.image_size) if config.image_size else None,
+        image_size=image_size,
         crop=config.crop,
         skip_below=config.skip_below,
         skip_above=config.skip_above,
@@ -237,7 +250,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
         batch_size=config.batch_size,
         inference_batch=config.inference_batch or (GPU_BATCH if config.use_gpu else 1),
         threads=config.threads,
-        rows_per_shard=label_plan.ROWS_PER_SHARD,
+        rows_per_shard=label_plan.rows_per_shard(len(items), _needed_bytes(items, image_size)),
     )
     return plan, classes, items
 
@@ -251,8 +264,15 @@ def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
     return dataclasses.replace(plan, model=copy)
 
 
-def _needed_bytes(items: Sequence[Item]) -> int:
-    return 2**20 + sum(min(item.size, reading.MAX_FILE_BYTES) + LABEL_MAP_BYTES for item in items)
+def _needed_bytes(items: Listing, image_size: tuple[int, int] | None) -> int:
+    """About what the dataset takes: pictures as they are, or, where they are made smaller, at most their pixels."""
+    largest = 3 * image_size[0] * image_size[1] if image_size else reading.MAX_FILE_BYTES
+    return items.capped_bytes(largest) + LABEL_MAP_BYTES * len(items)
+
+
+def _written_bytes(output: str) -> int:
+    """What an earlier invocation has written already: a run that is continued needs no second room for it."""
+    return sum(entry.size for entry in storage.list_files(output)) if storage.is_local(output) else 0
 
 
 def finish(job: Job, tracker: Tracker) -> dict[str, Any]:

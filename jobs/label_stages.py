@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gaugan import label_shards, labelling, reading, storage
 from gaugan.config import from_plain, to_plain
@@ -18,6 +18,9 @@ from gaugan.errors import UserError
 from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
 from jobs.stages import MAX_BLOCKS, Pool, Row, delivered, pack, passed, quiet_context, stream
+
+if TYPE_CHECKING:
+    from gaugan.segmenter import Segmenter
 
 Pictures = tuple[Chunk, list[reading.Picture]]
 READ_RETRIES = 64
@@ -38,35 +41,40 @@ class LabelActor:
     """Holds a U-Net; adds the label maps."""
 
     def __init__(self, plan: Row) -> None:
-        import torch
-
-        from gaugan.segmenter import Segmenter
-
         self.plan = from_plain(LabelPlan, plan)
-        torch.set_num_threads(self.plan.threads)
-        torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
-        torch.backends.cudnn.deterministic = True
-        self.segmenter = Segmenter.load(
-            self.plan.model, device=self.plan.device, precision=self.plan.precision, mirror=self.plan.mirror,
-            batch_size=self.plan.inference_batch,
-        )  # fmt: skip
-        self.segmenter.image_size = self.plan.segment_size
-        if self.plan.precision == "bf16" and self.segmenter.dtype != torch.bfloat16:
-            raise UserError(
-                "--precision bf16: this machine's processor or GPU does not compute it, its labels would differ from "
-                "those of machines that do; use such machines only, or fp32 with another --output"
-            )
-        if self.segmenter.checkpoint_hash != self.plan.model_hash:
-            raise UserError(
-                f"{self.plan.model}: changed since the run began (its hash is another); use another --output"
-            )
+        self.segmenter: Segmenter | None = None
+        """Loaded for the first chunk: what a constructor refuses would come out of Ray with traces, not as one line."""
 
     def __call__(self, row: Row) -> Row:
         return passed(row, self._label)
 
     def _label(self, content: Pictures) -> Pictures:
         chunk, pictures = content
+        self.segmenter = self.segmenter or _load_segmenter(self.plan)
         return chunk, labelling.label_chunk(pictures, self.segmenter, self.plan)
+
+
+def _load_segmenter(plan: LabelPlan) -> Segmenter:
+    """The plan's U-Net, made to repeat its answers. Raises UserError when it is not the one, or can't be here."""
+    import torch
+
+    from gaugan.segmenter import Segmenter
+
+    torch.set_num_threads(plan.threads)
+    torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
+    torch.backends.cudnn.deterministic = True
+    segmenter = Segmenter.load(
+        plan.model, device=plan.device, precision=plan.precision, mirror=plan.mirror, batch_size=plan.inference_batch
+    )
+    segmenter.image_size = plan.segment_size
+    if plan.precision == "bf16" and segmenter.dtype != torch.bfloat16:
+        raise UserError(
+            "--precision bf16: this machine's processor or GPU does not compute it, its labels would differ from "
+            "those of machines that do; use such machines only, or fp32 with another --output"
+        )
+    if segmenter.checkpoint_hash != plan.model_hash:
+        raise UserError(f"{plan.model}: changed since the run began (its hash is another); use another --output")
+    return segmenter
 
 
 class WholeLabelActor(LabelActor):

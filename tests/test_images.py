@@ -158,6 +158,24 @@ def test_unusable_files_are_refused_with_a_stable_code(data: bytes, code: str) -
     assert caught.value.code == code and caught.value.message == str(caught.value) != ""
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x20ftypmp42\0\0\0\0", "MP4"),
+        (b"\0\0\0\x20ftypheic\0\0\0\0", "HEIC"),
+        (b"\x1aE\xdf\xa3\x01\0\0\0", "WebM"),
+        (b"CWS\x0a\0\0\0\0", "Flash"),
+        (b"PK\x03\x04\x14\0\0\0", "zip"),
+        (b"\xa6\x09\0\0\x11\xaf\x10\0", "FLIC"),
+        (bytes(40) + b"TRUEVISION-XFILE.\0", "TGA"),
+    ],
+)
+def test_films_archives_and_other_formats_are_named(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=f"{kind} files are not read") as caught:
+        decode_image(data)
+    assert caught.value.code == "unsupported_format"
+
+
 def test_a_format_or_side_can_be_refused_by_the_caller() -> None:
     with pytest.raises(ImageError, match="GIF files are not read; allowed are PNG, JPEG") as caught:
         decode_image(encoded(PHOTO, "GIF"), formats=("PNG", "JPEG"))

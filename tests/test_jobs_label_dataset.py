@@ -1,5 +1,6 @@
 """jobs/label_dataset.py as a whole: what it leaves behind, how it is stopped, killed and continued."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_unet, write_pairs, write_portraits
 
-from gaugan import label_plan
+from gaugan import label_plan, storage
+from gaugan.config import parse
 from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.label_rows import OUTCOMES
@@ -23,6 +25,7 @@ from gaugan.portraits import draw_portrait
 from jobs import label_dataset as job
 from jobs import label_run
 from jobs.command import STOP, TooManyFailuresError
+from jobs.tracking import NullTracker
 
 COUNT = 26
 BAD = {"empty.png": b"", "junk.jpg": b"\xff\xd8\xffjunk", "cut.png": encode_png(draw_portrait(0, 64)[0])[:900]}
@@ -82,6 +85,10 @@ def test_every_input_has_one_outcome_row_and_the_good_ones_a_pair(straight: Path
     assert pairs.num("held_out") == 2 and pairs.num("train") == COUNT - 2
     pair = pairs.read("train", 0)
     assert pair.image.shape == (64, 64, 3) and pair.label_map.shape == (64, 64)
+    manifest = json.loads((straight / "manifest.json").read_text())
+    for file in (*manifest["shards"], *manifest["outcomes"]):
+        assert hashlib.sha256((straight / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    assert sum(file["rows"] for file in manifest["outcomes"]) == len(rows)
     stats = json.loads((straight / "stats.json").read_text())
     assert stats["labelled_now"] == stats["inputs"] == COUNT + len(BAD) + 1
     assert (straight / "report" / "index.html").exists() and not (straight / ".work").exists()
@@ -114,6 +121,46 @@ def test_a_finished_run_has_nothing_left_to_do(straight: Path, pictures: str, un
     before = files(straight)
     stats = job.main(config(straight, pictures, unet))
     assert stats["labelled_now"] == 0 and stats["labelled"] == COUNT and files(straight) == before
+
+
+class Recorder(NullTracker):
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.artifacts: list[str] = []
+        self.status = ""
+
+    def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
+        self.metrics |= values
+
+    def log_artifact(self, uri: str, folder: str = "") -> None:
+        self.artifacts.append(storage.name(uri))
+
+    def finish(self, status: str = "FINISHED") -> None:
+        self.status = status
+
+
+@pytest.mark.ray
+def test_figures_statistics_and_report_go_to_the_tracker(
+    straight: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(job, "open_run", lambda *_: recorder)
+    job.main(config(straight, pictures, unet))
+    assert {"labelled", "refused", "review", "pictures_per_s", "confidence", "specks"} <= set(recorder.metrics)
+    assert recorder.metrics["labelled"] == COUNT and recorder.status == "FINISHED"
+    assert recorder.artifacts == ["stats.json", "report"]
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [([], None), (["--retry-failed"], ()), (["--retry-failed=empty"], ("empty",)),
+     (["--retry-failed", "empty", "corrupt"], ("empty", "corrupt"))],
+)  # fmt: skip
+def test_failed_inputs_are_retried_all_or_by_their_codes(words: list[str], codes: tuple[str, ...] | None) -> None:
+    found = parse(job.Config, ["--input", "in", "--model", "unet", "--output", "out", *words])
+    assert found.retry_failed == codes
 
 
 def test_another_model_is_refused_with_both_hashes(straight: Path, tmp_path: Path, pictures: str) -> None:
@@ -169,6 +216,15 @@ def test_a_second_round_without_annotations_is_refused(pictures: str, unet: str,
 
 
 @pytest.mark.ray
+def test_a_damaged_model_is_named_in_one_line(ray_local: None, tmp_path: Path, pictures: str, unet: str) -> None:
+    shutil.copytree(unet, tmp_path / "unet")
+    weights = next((tmp_path / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="safetensors: damaged"):
+        job.main(config(tmp_path / "out", pictures, str(tmp_path / "unet")))
+
+
+@pytest.mark.ray
 def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
     ray_local: None, tmp_path: Path, pictures: str, unet: str
 ) -> None:
@@ -191,6 +247,9 @@ def test_too_many_refused_pictures_are_an_error_after_everything_is_written(
         ({"min_confidence": 0.5, "reject_confidence": 0.6}, "--reject-confidence 0.6"),
         ({"inference_batch": -1}, "--inference-batch -1"),
         ({"round": 0}, "--round 0"),
+        ({"skip_aspect": float("nan")}, "--skip-aspect nan"),
+        ({"retry_failed": ("empty", "emtpy", "other_file")}, "--retry-failed emtpy other_file: no code .* corrupt,"),
+        ({"annotated": ("pairs",)}, "--annotated: .* --round 2"),
     ],
 )
 def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> None:
@@ -198,14 +257,37 @@ def test_a_wrong_flag_is_named(tmp_path: Path, flags: dict, message: str) -> Non
         config(tmp_path, "in", "unet", **flags)
 
 
-def test_an_output_inside_the_input_is_refused(pictures: str, unet: str) -> None:
-    with pytest.raises(UserError, match="inside --input"):
+def test_an_output_inside_the_input_is_refused(pictures: str, unet: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--output .* inside --input"):
         job.main(config(Path(pictures, "labelled"), pictures, unet))
+    with pytest.raises(UserError, match="--export-labelme .* inside --input"):
+        job.main(config(tmp_path / "out", pictures, unet, export_labelme=f"{pictures}/doubts"))
+    with pytest.raises(UserError, match="only .parquet inputs have columns"):
+        job.main(config(tmp_path / "out", pictures, unet, id_column="name"))
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, pictures: str, unet: str) -> None:
     assert job.main(config(tmp_path / "out", pictures, unet, dry_run=True)) == {}
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_what_a_run_would_refuse(straight: Path, pictures: str, unet: str) -> None:
+    with pytest.raises(UserError, match="mirror: False there, True now"):
+        job.main(config(straight, pictures, unet, dry_run=True, mirror=True))
+
+
+def test_the_room_that_is_needed_counts_what_is_written_and_smaller_pictures(
+    straight: Path, tmp_path: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job.main(config(straight, pictures, unet))["labelled_now"] == 0
+    items = job.prepare(config(straight, pictures, unet))[2]
+    free = job._needed_bytes(items, None) - 1
+    monkeypatch.setattr(storage, "free_bytes", lambda uri: free)
+    with pytest.raises(UserError, match="the dataset needs about"):
+        job.main(config(tmp_path / "new", pictures, unet))
+    assert not (tmp_path / "new").exists()
+    assert job.main(config(straight, pictures, unet))["labelled"] == COUNT, "it is all there already"
+    assert job._needed_bytes(items, (8, 8)) < free
 
 
 @pytest.mark.ray

@@ -85,7 +85,7 @@ def test_posts_filters_and_crops_reach_rows_and_pairs(
     assert stats["labelled"] == 2 and stats["codes"] == {"filtered_rating": 1, "filtered_aspect": 1}
     assert stats["failure_rate"] == 0
     found = rows(tmp_path / "out")
-    assert found["0002/2.png"]["status"] == "skipped" and "rating e" in found["0002/2.png"]["message"]
+    assert found["0002/2.png"]["status"] == "skipped" and "its rating is e" in found["0002/2.png"]["message"]
     assert (found["0001/1.png"]["width"], found["0001/1.png"]["height"]) == (96, 60)
     pairs = pq.read_table(tmp_path / "out" / "pairs").to_pylist()
     assert [(row["width"], row["height"]) for row in pairs] == [(60, 60), (40, 40)]

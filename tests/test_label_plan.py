@@ -8,7 +8,16 @@ import pytest
 from tiny_models import make_plan
 
 from gaugan.errors import UserError
-from gaugan.label_plan import by_shard, chunk_from_plain, chunk_to_plain, chunks, list_inputs, settle
+from gaugan.label_plan import (
+    ROWS_PER_SHARD,
+    by_shard,
+    chunk_from_plain,
+    chunk_to_plain,
+    chunks,
+    list_inputs,
+    rows_per_shard,
+    settle,
+)
 from gaugan.listing import Item
 from gaugan.sources import Source
 
@@ -57,9 +66,7 @@ def test_a_rerun_takes_the_first_listing_and_names_what_came_later(tmp_path: Pat
 
 def test_a_rerun_keeps_chunk_size_and_threads_of_the_run_it_continues(tmp_path: Path) -> None:
     settle(str(tmp_path), make_plan(ITEMS), ITEMS)
-    plan, _, notes = settle(
-        str(tmp_path), make_plan(ITEMS, batch_size=32, inference_batch=8, threads=2, model="/elsewhere"), ITEMS
-    )
+    plan, _, notes = settle(str(tmp_path), make_plan(ITEMS, batch_size=32, inference_batch=8, threads=2), ITEMS)
     assert (plan.batch_size, plan.inference_batch, plan.threads, len(notes)) == (4, 1, 1, 3)
 
 
@@ -90,10 +97,34 @@ def test_another_model_or_preprocessing_is_refused_with_both_values_and_the_way_
     tmp_path: Path, change: dict
 ) -> None:
     plan, _, _ = settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    (tmp_path / "outcomes").mkdir()
+    (tmp_path / "outcomes" / "part-00000.parquet").touch()
     with pytest.raises(UserError) as refusal:
         settle(str(tmp_path), dataclasses.replace(plan, **change), ITEMS)
     (name, value), text = next(iter(change.items())), str(refusal.value)
     assert f"{getattr(plan, name)} there" in text and f"{value} now" in text and "another --output" in text
+
+
+def test_large_pictures_give_shards_of_fewer_rows() -> None:
+    assert rows_per_shard(10_000, 10_000 * 300_000) == ROWS_PER_SHARD
+    assert rows_per_shard(10_000, 10_000 * 8 * 2**20) == 16
+    assert rows_per_shard(3, 3 * 2**40) == rows_per_shard(1, 0) // ROWS_PER_SHARD == 1
+
+
+def test_a_run_that_has_finished_nothing_does_not_bind_the_folder(tmp_path: Path) -> None:
+    settle(str(tmp_path), make_plan(ITEMS, device="cuda"), ITEMS)
+    plan, _, _ = settle(str(tmp_path), make_plan(ITEMS), ITEMS)
+    assert plan.device == "cpu" == json.loads((tmp_path / "plan.json").read_text())["device"]
+
+
+def test_a_model_that_was_moved_is_taken_from_its_new_place(tmp_path: Path) -> None:
+    settle(str(tmp_path), make_plan(ITEMS, model=str(tmp_path / "old")), ITEMS)
+    plan, _, notes = settle(str(tmp_path), make_plan(ITEMS, model=str(tmp_path / "new")), ITEMS)
+    assert plan.model == str(tmp_path / "new") and "it is gone from" in notes[0]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "meta.json").touch()
+    plan, _, notes = settle(str(tmp_path), make_plan(ITEMS, model=str(tmp_path / "new")), ITEMS)
+    assert plan.model == str(tmp_path / "old") and not notes
 
 
 def test_another_dataset_in_the_output_is_left_alone(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Finished shards: verdicts, what a retry takes apart, and that its result is as if nothing had ever failed."""
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny_models import make_plan
@@ -13,7 +16,7 @@ from gaugan.images import encode_png
 from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_report import write_report
 from gaugan.label_shards import KEPT, merge_shard, part_uri, reopen, write_chunk
-from gaugan.label_statistics import collect
+from gaugan.label_statistics import collect, read_rows
 from gaugan.labelling import label_chunk
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.listing import Item
@@ -142,3 +145,19 @@ def test_the_counts_of_a_shard_are_those_of_its_label_maps(tmp_path: Path) -> No
     assert not problems and label_shards.finished_shards(output)[0]["labels"] == counts.to_plain()
     for row in rows:
         assert sum(json.loads(row["provenance"])["areas"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_statistics_fetch_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a million pictures the report would otherwise read the whole dataset again."""
+    path, fetched = str(tmp_path / "part.parquet"), []
+    pq.write_table(pa.table({"id": ["a"], "image": [bytes(range(256)) * 8000]}), path, compression="none")
+
+    class Counting(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            data = super().read(size)
+            fetched.append(len(data))
+            return data
+
+    monkeypatch.setattr(storage, "filesystem", lambda uri: (SimpleNamespace(open_input_file=Counting), uri))
+    assert read_rows(path, columns=["id"]) == [{"id": "a"}]
+    assert 0 < sum(fetched) < 200_000

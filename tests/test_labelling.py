@@ -17,7 +17,7 @@ from gaugan.label_plan import Chunk, LabelPlan
 from gaugan.label_report import write_report
 from gaugan.label_rows import OUTCOMES
 from gaugan.label_shards import merge_shard, write_chunk
-from gaugan.label_statistics import collect
+from gaugan.label_statistics import REFUSED_SHOWN, Statistics, collect
 from gaugan.labelling import label_chunk
 from gaugan.labels import PORTRAIT_CLASSES, decode_label_map
 from gaugan.listing import Item
@@ -209,6 +209,19 @@ def test_the_report_counts_everything_and_shows_the_least_sure_first(tmp_path: P
     rows = pq.read_table(label_shards.part_uri(str(tmp_path / "out"), "outcomes", 0)).to_pylist()
     order = sorted((row["confidence"], row["id"]) for row in rows if row["status"] == "labelled")
     assert text.index(order[0][1]) < text.index(order[-1][1]) and "unsupported_format" in text
+
+
+def test_the_table_of_failures_shows_some_of_each_code_rare_ones_first(tmp_path: Path) -> None:
+    items = make_inputs(tmp_path / "in")
+    plan = make_plan(items, input=str(tmp_path / "in"))
+    statistics = Statistics()
+    row = {"status": "refused", "message": "m", "id": ""}
+    for number in range(500):
+        statistics.add(row | {"code": "unsupported_format", "id": f"many{number}"}, 0)
+    statistics.add(row | {"code": "decoder_crash", "id": "the-rare-one"}, 0)
+    text = Path(write_report(str(tmp_path / "out"), plan, PORTRAIT_CLASSES, statistics, {})).read_text()
+    assert text.index("the-rare-one") < text.index("many0<") and "many499" not in text
+    assert text.count("<td>unsupported_format</td>") == REFUSED_SHOWN
 
 
 def test_everything_works_the_same_on_an_object_store(tmp_path: Path, bucket: str) -> None:

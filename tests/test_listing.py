@@ -76,7 +76,7 @@ def test_posts_give_pictures_their_tags_and_ratings_filter_them(tmp_path: Path) 
     assert sorted(name for name, item in kept.items() if not item.refusal) == [
         "0001/4001.jpg", "0003/4003.jpg", "extra/4001.png"
     ]  # fmt: skip
-    assert kept["0002/4002.jpg"].refusal == "filtered_rating: rating e is not among g, s"
+    assert kept["0002/4002.jpg"].refusal == "filtered_rating: its rating is e; --ratings g s"
     assert "no metadata" in kept["cover.png"].refusal
 
 

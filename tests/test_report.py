@@ -46,6 +46,15 @@ def test_the_page_asks_nothing_of_the_network_and_has_a_dark_side(page: Page) ->
     assert "prefers-color-scheme: dark" in text
 
 
+def test_columns_below_the_threshold_are_marked_and_a_long_page_has_links_to_its_parts(page: Page) -> None:
+    for name in ("one", "two", "three", "<four>"):
+        page.heading(name)
+    page.histogram([1, 2, 3, 4, 5], 0.5, 1.0, warn_below=0.8)
+    text = saved(page)
+    assert text.count('<i class="warn"') == 3
+    assert '<a href="#part4">&lt;four&gt;</a>' in text and '<h2 id="part4">' in text
+
+
 def test_empty_values_make_no_error(page: Page) -> None:
     page.bars({})
     page.histogram([0, 0], 0.0, 1.0)

@@ -142,6 +142,12 @@ def test_members_of_an_archive_are_inputs(tmp_path: Path, ending: str) -> None:
     assert source.in_order == (ending not in (".zip", ".tar"))
 
 
+def test_hidden_members_are_no_inputs_and_a_leading_dot_slash_is_no_part_of_a_name(tmp_path: Path) -> None:
+    members = {"./a.png": b"a", "./b/c.png": b"c", "__MACOSX/._a.png": b"x", ".DS_Store": b"x", "b/.x/d.png": b"x"}
+    for uri in (tar(tmp_path / "x.tar", members), zipped(tmp_path / "x.zip", members)):
+        assert contents(Source(uri)) == {"a.png": b"a", "b/c.png": b"c"}
+
+
 def test_a_pattern_of_archives_puts_their_names_before_the_members(tmp_path: Path) -> None:
     tar(tmp_path / "x.tar", {"1.png": b"x1"})
     tar(tmp_path / "y.tar", {"1.png": b"y1"})

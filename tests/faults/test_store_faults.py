@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import boto3
@@ -11,7 +12,9 @@ from fault_proxy import Faults, fault_proxy
 from label_runs import files, label, pictures
 from tiny_models import save_unet
 
-from gaugan import storage
+from gaugan import patience, storage
+from gaugan.patience import patiently
+from gaugan.sources import Source, read
 from jobs import lock
 
 USUAL = Faults(busy=0.05, lost=0.01, cut=0.01, stalled=0.005)
@@ -29,6 +32,26 @@ def test_reading_writing_and_listing_survive_a_bad_store(
         assert {uri: storage.read_bytes(uri) for uri in contents} == contents
         assert [entry.uri for entry in storage.list_files(f"{bucket}/x")] == sorted(contents)
         assert sum(count for kind, count in done.items() if kind != "served") > 0
+
+
+def test_a_503_that_is_longer_than_the_object_is_only_a_503(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, s3_server: str, tmp_path: Path
+) -> None:
+    """The SDK repeats no request whose error does not fit where the object should have gone."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", b"a")
+    storage.write_bytes(f"{bucket}/x.zip", (tmp_path / "x.zip").read_bytes())
+    storage.write_bytes(f"{bucket}/small", b"x")
+    with fault_proxy(s3_server, Faults(busy=0.3)) as (endpoint, done):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+        for _ in range(3):
+            assert storage.read_bytes(f"{bucket}/small") == b"x"
+            source = Source(f"{bucket}/x.zip")
+            found = list(source.find())
+            assert [(one.id, one.refusal) for one in found] == [("a.png", "")]
+            assert patiently(lambda: read(source.root, found[0].id, found[0].place, 100)) == b"a"  # noqa: B023
+        assert done["busy"] > 3
 
 
 def test_an_answer_that_never_comes_is_asked_for_again(
