@@ -87,7 +87,8 @@ def check_inputs(config: PipelineConfig) -> None:
             raise UserError(f"--{name} {uri}: no such folder")
     steps.gaugan_config(steps.Road(config, 0), "gaugan", config.gan_steps).plan("spade", None)
     known = storage.join(config.output, "config.yaml")
-    if storage.exists(known):
+    made = ("sample/done.json", "annotated/manifest.json")  # before one of them a mistake in the flags binds nothing
+    if storage.exists(known) and any(storage.exists(storage.join(config.output, name)) for name in made):
         before = from_plain(PipelineConfig, yaml.safe_load(storage.read_text(known)), source=known)
         different = [name for name in DATA_FIELDS if getattr(before, name) != getattr(config, name)]
         if different:

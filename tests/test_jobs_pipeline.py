@@ -13,7 +13,7 @@ from gaugan import checkpoint, storage
 from gaugan.errors import UserError
 from gaugan.painter import Painter
 from gaugan.pairs import Pairs
-from jobs import pipeline
+from jobs import lock, pipeline
 from jobs.pipeline_config import PipelineConfig
 
 STEPS = [
@@ -104,8 +104,22 @@ def test_an_output_with_a_run_on_other_data_is_refused(tmp_path: Path) -> None:
     from gaugan.config import to_yaml
 
     storage.write_text(str(tmp_path / "config.yaml"), to_yaml(tiny(tmp_path)))
+    storage.write_json(str(tmp_path / "sample" / "done.json"), {})
     with pytest.raises(UserError, match="sample_pictures: there 12, now 13"):
         pipeline.main(dataclasses.replace(tiny(tmp_path), sample_pictures=13))
+
+
+def test_annotations_that_are_refused_do_not_bind_the_output_to_their_flags(tmp_path: Path) -> None:
+    from gaugan.portraits import write_annotated
+
+    good, empty, output = tmp_path / "good", tmp_path / "empty", tmp_path / "out"
+    empty.mkdir()
+    write_annotated(str(good), 2, 32, 0)
+    config = dataclasses.replace(tiny(output), annotations=str(empty), images=str(good), tracking="none")
+    with pytest.raises(UserError, match="no .json file"):
+        pipeline.main(config)
+    lock.release(str(output))
+    pipeline.check_inputs(dataclasses.replace(config, annotations=str(good)))
 
 
 def test_a_stop_in_any_step_ends_the_road_without_a_fuss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
