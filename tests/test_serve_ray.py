@@ -20,7 +20,7 @@ import pytest
 import yaml
 from serve_models import save_generator, save_unet
 
-from gaugan import images, labels
+from gaugan import images, labels, storage
 from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES, ClassTable
@@ -173,6 +173,31 @@ def test_registered_model_is_resolved_by_alias_and_by_version(tmp_path: Path) ->
     for model_uri in ("models:/gaugan@nobody", "models:/gaugan", "models:/@champion"):
         with pytest.raises(UserError, match="--model"):
             resolve(model_uri, "--model", "x", tracking)
+
+
+def test_a_generator_on_s3_paints_the_bytes_of_its_local_copy(tmp_path: Path, bucket: str) -> None:
+    from serve.backend import PaintJob
+    from serve.replicas import load_painter, paint_one
+
+    local, remote = save_generator(str(tmp_path / "generator")), f"{bucket}/models/generator"
+    storage.upload_folder(local, remote)
+    painted, cards = [], []
+    for uri in (local, remote):
+        painter, card = load_painter(resolve(uri, "--model", "gaugan"), "cpu")
+        painted.append(paint_one(painter, PaintJob(np.ones(card.image_size, np.uint8), seed=3)))
+        cards.append(card.checkpoint_hash)
+    assert np.array_equal(*painted) and len(set(cards)) == 1
+
+
+def test_replicas_grow_between_the_two_numbers_that_were_given(tmp_path: Path) -> None:
+    from serve.app import build
+
+    model = save_generator(str(tmp_path / "generator"))
+    for most, least_and_most in ((3, (1, 3)), (0, None)):
+        application = build({"model": model, "num_replicas": 1, "max_replicas": most})
+        painter = application._bound_deployment.init_args[0]._bound_deployment
+        scaling = painter._deployment_config.autoscaling_config
+        assert (scaling and (scaling.min_replicas, scaling.max_replicas)) == least_and_most
 
 
 def test_folders_that_are_no_use_are_refused_before_ray_starts(tmp_path: Path) -> None:
