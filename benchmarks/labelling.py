@@ -1,6 +1,6 @@
 """The label job end to end against the bare limit and against a plain script, and at growing numbers of small pictures.
 
-    python benchmarks/labelling.py [--model URI] [--full]
+    python benchmarks/labelling.py [--model URI] [--rounds 3 --pictures 640 --seconds 10] [--full]
 
 Per round, in turns: limit, job, plain script, and the limit once more at the end. The limit is as many processes as
 there are cores, one thread each, that run the optimised U-Net, argmax and confidences on preloaded tensors; the job's
@@ -46,11 +46,11 @@ class Config:
     """URI of a U-Net checkpoint; empty = train one briefly."""
     size: int = 512
     """Side of the pictures in pixels, and that at which the U-Net works."""
-    pictures: int = 640
+    pictures: int = 320
     """Per round of the job."""
-    rounds: int = 3
+    rounds: int = 1
     """How often the sides take turns."""
-    seconds: float = 10.0
+    seconds: float = 6.0
     """Of a limit's and of a plain script's turn."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Of job and limit."""
