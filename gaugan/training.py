@@ -11,9 +11,9 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,10 +31,13 @@ from gaugan.regions import REGION_PRESETS
 from gaugan.resume import check_same_run
 from gaugan.systems import SYSTEMS
 
+Item = TypeVar("Item")
 Report = Callable[[int, dict[str, float]], None]
 CALIBRATION_BATCHES, CALIBRATION_SIZE = 30, 16
 """Training batches that normalisation statistics are re-estimated from, and how many pictures each has at least: with
 smaller ones painting is visibly behind the previews of a training (docs/results.md)."""
+HURRIED_S = 5.0
+"""So long a run that was asked to stop may still re-estimate, from however many batches (at least one)."""
 OPTIMISER_FACTOR = 3
 """A checkpoint's size in units of its weights: Adam keeps two more numbers for each."""
 
@@ -225,7 +228,7 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
 
     def save(step: int) -> None:
         if run.is_main:
-            _save(run, step, calibrate=not run.stopping)
+            _save(run, step)
         parallel.barrier()
 
     def skipped(step: int) -> bool:
@@ -259,8 +262,18 @@ def _calibrate(run: Run, step: int) -> None:
         few = itertools.islice(batches(run.pairs, spec), CALIBRATION_BATCHES)
         calibrate = getattr(run.system, "calibrate", None)
         if calibrate:
-            calibrate(to_device(batch, run.device) for batch in few)
+            seconds = HURRIED_S if run.stopping else math.inf
+            calibrate(to_device(batch, run.device) for batch in _within(few, seconds))
         run.calibrated_step = step
+
+
+def _within(items: Iterable[Item], seconds: float) -> Iterator[Item]:
+    """The first of them, and more until that long has passed."""
+    begun = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - begun >= seconds:
+            return
 
 
 def _measure(run: Run, step: int) -> None:
@@ -280,13 +293,12 @@ def _is_best(run: Run) -> bool:
     return run.metrics.get(name, -math.inf) > best
 
 
-def _save(run: Run, step: int, is_best: bool = False, calibrate: bool = True) -> None:
-    """Writes a checkpoint; without `calibrate` (half a minute on a CPU) when someone waits for the end."""
+def _save(run: Run, step: int, is_best: bool = False) -> None:
+    """Writes a checkpoint."""
     plan = run.plan
     if run.saved_step == step:
         return
-    if calibrate:
-        _calibrate(run, step)
+    _calibrate(run, step)
     measured = run.metrics if run.metrics_step == step else {}
     metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
     checkpoint.save(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toys import SIZE, TOY, ToySystem, write_pairs
 
-from gaugan import checkpoint, storage
+from gaugan import checkpoint, storage, training
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.systems import SYSTEMS
@@ -279,3 +279,13 @@ def test_statistics_are_re_estimated_from_batches_of_16_however_small_those_of_t
     run_training(replace(plan, batch_size=1, steps=1))
     run_training(replace(plan, batch_size=24, steps=1, output=f"{plan.output}-large"))
     assert seen == [[16] * 30, [24] * 30]
+
+
+def test_a_run_that_is_stopped_re_estimates_from_as_many_batches_as_its_few_seconds_allow(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(ToySystem, "calibrate", lambda self, batches: seen.append(len(list(batches))))
+    monkeypatch.setattr(training, "HURRIED_S", 0.0)
+    assert run_training(plan, should_stop=stop_after(1))["status"] == "stopped"
+    assert seen == [1]
