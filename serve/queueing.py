@@ -107,6 +107,7 @@ class WorkQueue(Generic[Job, Answer]):
         for place, entry in enumerate(batch):
             self._in_work = len(batch) - place
             if entry.left:
+                self._in_work -= 1
                 continue
             entry.begun = self.begun = time.monotonic()
             entry.batch_size = len(batch)
@@ -117,8 +118,8 @@ class WorkQueue(Generic[Job, Answer]):
             entry.compute_s = time.monotonic() - entry.begun
             self.begun = 0.0
             self._remember(entry.compute_s)
+            self._in_work -= 1  # before the answer: who asks next on hearing it finds the line as it is
             loop.call_soon_threadsafe(_settle, entry.future, answer, error)
-        self._in_work = 0
 
     def _remember(self, seconds: float) -> None:
         before = self.seconds_per_job

@@ -23,7 +23,7 @@ from gaugan.label_rows import OUTCOMES
 from gaugan.pairs import Pairs
 from gaugan.portraits import draw_portrait
 from jobs import label_dataset as job
-from jobs import label_run
+from jobs import label_run, recorded
 from jobs.command import STOP, TooManyFailuresError
 from jobs.tracking import NullTracker
 
@@ -146,7 +146,7 @@ def test_figures_statistics_and_report_go_to_the_tracker(
     straight: Path, pictures: str, unet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    monkeypatch.setattr(job, "open_run", lambda *_: recorder)
+    monkeypatch.setattr(recorded, "open_run", lambda *_: recorder)
     job.main(config(straight, pictures, unet))
     assert {"labelled", "refused", "review", "pictures_per_s", "confidence", "specks"} <= set(recorder.metrics)
     assert recorder.metrics["labelled"] == COUNT and recorder.status == "FINISHED"

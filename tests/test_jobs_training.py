@@ -94,7 +94,7 @@ def test_a_run_in_two_sittings_gives_the_bytes_of_a_run_in_one(ray_local: None, 
 @pytest.mark.ray
 def test_a_killed_worker_is_replaced_and_the_result_is_the_same(ray_local: None, pairs: str, tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    train_gaugan.main(job(pairs, undisturbed, steps=40))
+    train_gaugan.main(job(pairs, undisturbed, steps=14))
     victims: list[int] = []
 
     def kill_once_saved() -> None:
@@ -104,7 +104,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(ray_local: None,
 
     thread = threading.Thread(target=kill_once_saved)
     thread.start()
-    result = train_gaugan.main(job(pairs, killed, steps=40))
+    result = train_gaugan.main(job(pairs, killed, steps=14))
     thread.join()
     assert victims
     assert result["status"] == "finished"

@@ -137,7 +137,7 @@ def test_a_missing_or_damaged_shard_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image": b"\x89PNG broken"}, "corrupt|can't be opened"),
+        ({"image": b"\x89PNG broken"}, "corrupt|ends within its header"),
         ({"label_map": labels.encode_label_map(np.zeros((4, 4), np.uint8), PORTRAIT_CLASSES)}, "one size"),
     ],
 )
