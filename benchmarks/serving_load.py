@@ -55,20 +55,22 @@ class Load:
             answers.other.append(f"{response.status_code} {response.text[:100]}")
 
     async def _waiting(self, clients: int, seconds: float) -> Answers:
-        answers, begun = Answers(), time.perf_counter()
+        answers, begun = Answers(), 0.0
 
         async def one(client: httpx.AsyncClient) -> None:
             while time.perf_counter() - begun < seconds:
                 await self._ask(client, answers)
 
         async with _client() as client:
+            begun = time.perf_counter()  # a client takes some milliseconds to make
             await asyncio.gather(*(one(client) for _ in range(clients)))
         answers.seconds = time.perf_counter() - begun
         return answers
 
     async def _stream(self, per_s: float, seconds: float) -> Answers:
-        answers, begun, tasks = Answers(), time.perf_counter(), []
+        answers, tasks = Answers(), []
         async with _client() as client:
+            begun = time.perf_counter()
             for number in range(round(per_s * seconds)):
                 await asyncio.sleep(max(0.0, begun + number / per_s - time.perf_counter()))
                 tasks.append(asyncio.create_task(self._ask(client, answers)))
