@@ -21,7 +21,7 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
-from gaugan.nn import computes_bf16
+from gaugan.nn import compute_dtype, computes_bf16
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.fusion import fuse_activations, fuse_batch_norms
 from gaugan.unet.networks import UNet
@@ -48,13 +48,14 @@ class Segmenter:
 
     def __init__(
         self, unet: nn.Module, classes: ClassTable, image_size: tuple[int, int], *, checkpoint_hash: str = "",
-        device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False, batch_size: int = 0,
+        device: str = "cpu", precision: str = "auto", fast: bool = True, mirror: bool = False, batch_size: int = 0,
     ) -> None:  # fmt: skip
         """unet: eval-mode UNet; it is not changed. precision, fast and batch_size as in `load`."""
         self.classes, self.image_size, self.checkpoint_hash = classes, image_size, checkpoint_hash
         self.device, self.mirror = torch.device(device), mirror
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
-        self.dtype = torch.bfloat16 if fast and precision == "bf16" and computes_bf16(self.device) else torch.float32
+        native = precision == "auto" or computes_bf16(self.device)
+        self.dtype = compute_dtype(precision, self.device) if fast and native else torch.float32
         self.memory_format = torch.channels_last if fast else torch.contiguous_format
         unet = fuse_batch_norms(copy.deepcopy(unet)) if fast else copy.deepcopy(unet)
         self.unet = unet.to(self.device, self.dtype).to(memory_format=self.memory_format)
@@ -64,18 +65,18 @@ class Segmenter:
 
     @staticmethod
     def load(
-        uri: str, device: str = "cpu", precision: str = "bf16", fast: bool = True, mirror: bool = False,
+        uri: str, device: str = "cpu", precision: str = "auto", fast: bool = True, mirror: bool = False,
         batch_size: int = 0,
     ) -> Segmenter:  # fmt: skip
         """From a checkpoint folder or a run folder.
 
-        precision: "bf16" (when the device computes it natively, else fp32) or "fp32"; fast=False is the plain fp32
-        network; mirror=True averages with the mirrored picture: better labels for twice the time; batch_size: pictures
-        per pass, 0 = 1 on a CPU, 16 on a GPU.
+        precision: "auto" (bf16 where it is faster), "bf16" (when the device computes it natively, else fp32) or "fp32";
+        fast=False is the plain fp32 network; mirror=True averages with the mirrored picture: better labels for twice
+        the time; batch_size: pictures per pass, 0 = 1 on a CPU, 16 on a GPU.
         Raises UserError when there is no U-Net checkpoint.
         """
-        if precision not in ("bf16", "fp32"):
-            raise UserError(f"precision {precision!r}: choose bf16 or fp32")
+        if precision not in ("auto", "bf16", "fp32"):
+            raise UserError(f"precision {precision!r}: choose auto, bf16 or fp32")
         saved = checkpoint.load(checkpoint.find(uri))
         if saved.meta["system"] != "unet":
             raise UserError(f'{uri}: a checkpoint of system {saved.meta["system"]!r}; labelling needs one of "unet"')

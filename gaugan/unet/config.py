@@ -40,8 +40,8 @@ class UNetConfig:
     """The evaluated weights are a moving average with this half-life."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this Euclidean norm."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of the forward pass in training (bf16 = autocast; weights and loss stay fp32)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass in training; auto = bf16 where it is faster. Weights and loss stay fp32."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.half_size_share <= 1:

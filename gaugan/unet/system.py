@@ -18,7 +18,7 @@ from gaugan.ema import Ema
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
-from gaugan.nn import computes_bf16
+from gaugan.nn import autocast
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.initial import load_initial_weights
 from gaugan.unet.networks import STRIDE, UNet
@@ -52,7 +52,6 @@ class UNetSystem:
         self.optimiser = torch.optim.AdamW(
             self.unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.autocast = config.precision == "bf16" and computes_bf16(device)
         self.shares = torch.full((classes.num_classes,), 1 / classes.num_classes, device=device)
 
     def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -77,7 +76,7 @@ class UNetSystem:
 
     def _logits(self, unet: torch.nn.Module, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.autocast):
+        with autocast(self.config.precision, image.device):
             return unet(image).float()
 
     @torch.no_grad()
