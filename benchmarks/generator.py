@@ -144,7 +144,7 @@ def main(config: Config) -> dict[str, Any]:
     import torch
 
     from benchmarks.label_maps import make_label_maps
-    from gaugan.spade.native import compile_seconds
+    from gaugan.native import compile_seconds
 
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     maps, num_classes, source = make_label_maps(config.labels, config.size, config.pairs + 1, config.label_dir)

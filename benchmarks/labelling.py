@@ -67,7 +67,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.precision == "auto":
         import torch
 
-        from gaugan.nn import compute_dtype
+        from gaugan.precision import compute_dtype
 
         dtype = compute_dtype("auto", torch.device("cpu"))
         config = replace(config, precision="bf16" if dtype == torch.bfloat16 else "fp32")

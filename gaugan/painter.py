@@ -19,7 +19,7 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import fit_image, resize_label_map, to_tensor, to_uint8
 from gaugan.labels import ClassTable, check_ids
-from gaugan.nn import compute_dtype
+from gaugan.precision import compute_dtype
 from gaugan.spade.build import build_generator, instance_edges
 from gaugan.spade.config import Precision, SpadeConfig
 from gaugan.spade.label_pyramid import LabelPyramid

@@ -21,10 +21,11 @@ from gaugan.config import from_plain
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable
-from gaugan.nn import compute_dtype, computes_bf16
+from gaugan.precision import compute_dtype, computes_bf16
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.fusion import fuse_activations, fuse_batch_norms
 from gaugan.unet.networks import UNet
+from gaugan.unet.packed import pack_up_path
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Segmenter:
         self.unet = unet.to(self.device, self.dtype).to(memory_format=self.memory_format)
         self.unet.eval().requires_grad_(False)
         if fast and self.device.type == "cpu":
+            if isinstance(self.unet, UNet):
+                pack_up_path(self.unet)
             fuse_activations(self.unet)
 
     @staticmethod

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from gaugan import native
 from gaugan.labels import IGNORE, onehot
-from gaugan.spade import label_pyramid, modulate, native, tables
+from gaugan.spade import label_pyramid, modulate, tables
 from gaugan.spade.build import encode_labels
 from gaugan.spade.label_pyramid import LabelPyramid, distinct_columns
 from gaugan.spade.modulate import Pass, Statistics

@@ -10,7 +10,6 @@ from gaugan.nn import (
     RunningStatistics,
     SpectralConv2d,
     SpectralConvTranspose2d,
-    autocast,
     fold_spectral_norm,
     initialise,
     make_adam,
@@ -18,6 +17,7 @@ from gaugan.nn import (
     power_iteration,
     recalibrate,
 )
+from gaugan.precision import autocast
 
 torch.set_num_threads(1)
 

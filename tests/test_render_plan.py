@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.spade_reference import ReferenceGenerator
+from gaugan import native
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.nn import power_iteration, recalibrate
 from gaugan.portraits import draw_portrait
-from gaugan.spade import native
 from gaugan.spade.build import encode_labels
 from gaugan.spade.config import SpadeConfig
 from gaugan.spade.label_pyramid import LabelPyramid

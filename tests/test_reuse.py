@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gaugan import native
 from gaugan.labels import onehot
 from gaugan.nn import recalibrate
 from gaugan.portraits import draw_portrait
-from gaugan.spade import native, reuse
+from gaugan.spade import reuse
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.networks import Generator
 from gaugan.spade.render import RenderPlan

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaugan.spade import modulate, native
-from gaugan.spade.convolution import Method, PackedConv, convolve_weight
+from gaugan import native
+from gaugan.convolution import Method, PackedConv, convolve_weight
+from gaugan.spade import modulate
 from gaugan.spade.modulate import Pass
 
 torch.set_num_threads(1)

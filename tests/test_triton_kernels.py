@@ -11,7 +11,8 @@ import pytest
 
 CODE = """
 import torch
-from gaugan.spade import modulate, native, triton_kernels
+from gaugan import native
+from gaugan.spade import modulate, triton_kernels
 from gaugan.spade.modulate import Pass, Statistics
 from gaugan.spade.windows import sort_pixels
 

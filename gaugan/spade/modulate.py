@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaugan.spade import native, triton_kernels
+from gaugan import native
+from gaugan.spade import triton_kernels
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaugan.convolution import SMALLEST_F4, PackedConv, convolve_weight
 from gaugan.errors import UserError
-from gaugan.spade.convolution import SMALLEST_F4, PackedConv, convolve_weight, packed_table
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, Statistics, modulate, moments
-from gaugan.spade.tables import hidden_rows, table_rows
+from gaugan.spade.tables import hidden_rows, packed_table, table_rows
 from gaugan.spade.windows import Windows
 from gaugan.sync_norm import shared_batchnorm
 

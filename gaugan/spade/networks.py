@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaugan.convolution import convolve
 from gaugan.errors import UserError
 from gaugan.nn import SpectralConv2d
-from gaugan.spade.convolution import convolve
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulation import Spade, SpadeNorm
 

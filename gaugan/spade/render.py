@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaugan.convolution import CHANNEL_STEP, SMALLEST_F4, Method, PackedConv, can_convolve, choose_method
 from gaugan.nn import SpectralConv2d, fold_spectral_norm
-from gaugan.spade.convolution import CHANNEL_STEP, SMALLEST_F4, Method, PackedConv, can_convolve, choose_method
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulate import Pass, run_pass
 from gaugan.spade.modulation import Mlp, Spade

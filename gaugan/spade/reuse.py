@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaugan.spade.convolution import packed_table
 from gaugan.spade.label_pyramid import LabelPyramid
 from gaugan.spade.modulation import Mlp
-from gaugan.spade.tables import hidden_rows
+from gaugan.spade.tables import hidden_rows, packed_table
 from gaugan.spade.windows import Windows
 
 ROOM = 2

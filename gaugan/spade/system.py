@@ -20,7 +20,6 @@ from gaugan.labels import IGNORE, ClassTable
 from gaugan.nn import (
     RunningStatistics,
     apply_gradients,
-    autocast,
     initialise,
     make_adam,
     optimiser_step,
@@ -28,6 +27,7 @@ from gaugan.nn import (
     recalibrate,
     set_learning_rate,
 )
+from gaugan.precision import autocast
 from gaugan.spade.build import build_discriminator, build_generator, encode_labels
 from gaugan.spade.config import SpadeConfig, learning_rate_factor
 from gaugan.spade.initial import load_initial_weights

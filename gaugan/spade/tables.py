@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaugan.spade import native
+from gaugan import native
+from gaugan.convolution import Method, PackedConv
 from gaugan.spade.windows import Windows
 
 
@@ -31,6 +32,29 @@ def table_rows(windows: Windows, hidden: Tensor, weights: list[Tensor], bias: Te
     side_by_side = torch.cat(by_tap, dim=2).flatten(1)  # (hidden, k * k * 2 C)
     products = (hidden @ side_by_side).view(len(hidden), -1, len(bias))  # (H + 1, k * k, 2 C)
     return _add_rows(products, windows.parts) + bias
+
+
+ROW_STEP = 6
+"""Rows that the kernel multiplies at once."""
+
+
+def packed_table(windows: Windows, hidden: Tensor, packed: PackedConv) -> Tensor:
+    """`table_rows` with weights packed for DIRECT: (K, out), a panel of columns at a time. No gradients."""
+    rows = F.pad(hidden, (0, 0, 0, -len(hidden) % ROW_STEP)).contiguous()
+    table = torch.empty(len(windows.parts), packed.padded)
+    library = native.library()
+    assert library is not None and packed.method == Method.DIRECT and packed.bias is not None
+    assert packed.padded == packed.out_channels
+    shape = (len(hidden), len(table), packed.in_channels, windows.parts.shape[1], packed.padded)
+    tensors = (rows, windows.parts, packed.weight, packed.bias, table)
+    failed = library.make_table(
+        *(native.pointer(tensor) for tensor in tensors),
+        *(native.INTEGER(number) for number in shape),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"no memory for a table of {tuple(table.shape)}")
+    return table
 
 
 def _add_rows(rows: Tensor, places: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from gaugan import losses
 from gaugan.errors import UserError
 from gaugan.labels import ClassTable, onehot
-from gaugan.nn import RunningStatistics, autocast, initialise, make_adam, optimiser_step, power_iteration
+from gaugan.nn import RunningStatistics, initialise, make_adam, optimiser_step, power_iteration
+from gaugan.precision import autocast
 from gaugan.spade.config import StyleVAEConfig
 from gaugan.spade.encoder import FINAL_SIDE
 from gaugan.spade.label_pyramid import LabelPyramid

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaugan.spade import native
+from gaugan import native
 
 LARGEST_CODE = 2**62
 

@@ -18,7 +18,7 @@ from gaugan.ema import Ema
 from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
-from gaugan.nn import autocast
+from gaugan.precision import autocast
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.initial import load_initial_weights
 from gaugan.unet.networks import STRIDE, UNet

@@ -9,23 +9,33 @@ weights take 16/9 and 36/9 of the memory.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaugan import native
 from gaugan.nn import SpectralConv2d
-from gaugan.spade import native
-from gaugan.spade.modulate import Pass
-from gaugan.spade.windows import Windows
 
 CHANNEL_STEP = 16
 """Kernels take channel counts that are multiples of it; output channels are filled up with zeros."""
 
 
-ROW_STEP = 6
-"""Rows that they multiply at once."""
+class Pass(Protocol):
+    """How the pixels of a map take rows of a table on the way into a convolution (gaugan.spade.modulate)."""
+
+    @property
+    def index(self) -> Tensor:
+        """int32 (N, h, w): row of each pixel."""
+
+    @property
+    def slope(self) -> float:
+        """Of the leaky ReLU behind; 1 = none."""
+
+    @property
+    def doubled(self) -> bool:
+        """x is half as high and wide as `index`."""
 
 
 class Method(IntEnum):
@@ -74,13 +84,14 @@ class PackedConv:
         how: Pass | None = None,
         table: Tensor | None = None,
         *,
+        slope: float = 1.0,
         residual: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
         """x (N, in, h, w) -> (N, out, h, w), both channels-last: residual + bias + convolution of the modulated x.
 
         `how` and the folded table (K, 2 in) as in `modulate`; without a table only how's activation and doubling count.
-        `out` may be `residual`.
+        Without `how`, `slope` is that of a leaky ReLU on x: 1 = none, 0 = ReLU. `out` may be `residual`.
         """
         height, width = x.shape[2:] if how is None else how.index.shape[1:]
         assert x.is_contiguous(memory_format=torch.channels_last)
@@ -98,32 +109,13 @@ class PackedConv:
             *(native.pointer(tensor) for tensor in tensors),
             *(native.INTEGER(number) for number in shape),
             int(how is not None and how.doubled),
-            native.REAL(1.0 if how is None else how.slope),
+            native.REAL(slope if how is None else how.slope),
             int(self.method),
             torch.get_num_threads(),
         )
         if failed:
             raise MemoryError(f"no memory to convolve {tuple(x.shape)} with {tuple(self.weight.shape)} weights")
         return out
-
-
-def packed_table(windows: Windows, hidden: Tensor, packed: PackedConv) -> Tensor:
-    """`tables.table_rows` with weights packed for DIRECT: (K, out), a panel of columns at a time. No gradients."""
-    rows = F.pad(hidden, (0, 0, 0, -len(hidden) % ROW_STEP)).contiguous()
-    table = torch.empty(len(windows.parts), packed.padded)
-    library = native.library()
-    assert library is not None and packed.method == Method.DIRECT and packed.bias is not None
-    assert packed.padded == packed.out_channels
-    shape = (len(hidden), len(table), packed.in_channels, windows.parts.shape[1], packed.padded)
-    tensors = (rows, windows.parts, packed.weight, packed.bias, table)
-    failed = library.make_table(
-        *(native.pointer(tensor) for tensor in tensors),
-        *(native.INTEGER(number) for number in shape),
-        torch.get_num_threads(),
-    )
-    if failed:
-        raise MemoryError(f"no memory for a table of {tuple(table.shape)}")
-    return table
 
 
 def pack(weight: Tensor, padded: int, method: Method) -> Tensor:

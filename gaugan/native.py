@@ -1,4 +1,4 @@
-"""The C++ kernels of this folder: compiled once per machine with the system's compiler, loaded with ctypes.
+"""The C++ kernels of kernels/: compiled once per machine with the system's compiler, loaded with ctypes.
 
 The compiled file lies in the user's cache folder under the hash of sources, compiler and processor; compiling takes
 about 2 s, once. Without a compiler (or on another system than Linux) everything works through plain torch operations,
@@ -41,7 +41,7 @@ def library() -> ctypes.CDLL | None:
         return _load()[0]
     except (CompileError, OSError) as error:
         warnings.warn(
-            f"no compiled SPADE kernels ({error}); plain torch operations give the same pictures more slowly. "
+            f"no compiled kernels ({error}); plain torch operations give the same pictures more slowly. "
             "Install g++ or clang++ to get them.",
             stacklevel=2,
         )
