@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gaugan import label_shards, labelling, reading, storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
+from gaugan.heap import keep_freed_memory
 from gaugan.label_plan import Chunk, LabelPlan, chunk_from_plain, chunk_to_plain
 from gaugan.labels import ClassTable
 from jobs.stages import MAX_BLOCKS, Pool, Row, delivered, pack, passed, quiet_context, stream
@@ -61,6 +62,7 @@ def _load_segmenter(plan: LabelPlan) -> Segmenter:
     from gaugan.segmenter import Segmenter
 
     torch.set_num_threads(plan.threads)
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = False  # else the algorithm, and the last bits, depend on timing
     torch.backends.cudnn.deterministic = True
     segmenter = Segmenter.load(
