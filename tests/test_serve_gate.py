@@ -65,3 +65,21 @@ def test_a_refusal_keeps_the_connection_unless_the_body_is_what_is_wrong() -> No
     _, busy, _ = asyncio.run(ask(Gate(Slow(), most_inside=0)))
     _, large, _ = asyncio.run(ask(Gate(Slow(), max_body_bytes=8)))
     assert b"connection" not in busy and large[b"connection"] == b"close"
+
+
+def test_a_body_that_does_not_arrive_is_given_up_on() -> None:
+    sent: list[Message] = []
+
+    async def reads_the_body(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        return BODY
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Gate(reads_the_body, body_deadline_s=0.05)(SCOPE, never, keep))
+    assert sent[0]["status"] == 408 and json.loads(sent[1]["body"])["code"] == "slow_upload"
