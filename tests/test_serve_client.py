@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -33,10 +33,10 @@ def client(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> Client:
 
 
 def pass_time_by_sleeping(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sleeping takes no time and moves the clock; answers the pauses."""
+    """Sleeping takes the client no time and moves its clock; answers its pauses. Other threads keep the real clock."""
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(time, "monotonic", lambda: sum(pauses))
+    clock = SimpleNamespace(sleep=pauses.append, monotonic=lambda: sum(pauses))
+    monkeypatch.setattr("serve.client.time", clock)
     return pauses
 
 
