@@ -162,7 +162,8 @@ def test_faithful_steps_have_the_published_losses(name: str, monkeypatch: pytest
         assert terms.pop("skipped") == 0
         # Adam turns a gradient that is zero but for rounding (a bias before a normalisation) into a whole step of
         # either sign: from the second step on the published code itself strays so far when its weights change by 1e-7.
-        close = {"rel": TOLERANCE} if step == 0 else {"rel": 1e-3, "abs": 5e-4}
+        # D's losses of the first step already see G after such a step: 2e-5 where they are close to zero.
+        close = {"rel": TOLERANCE, "abs": 2e-5} if step == 0 else {"rel": 1e-3, "abs": 5e-4}
         assert terms == pytest.approx({TERMS[name]: value for name, value in wanted.items()}, **close)
     states = {key: value for network in system.in_training for key, value in network.state_dict().items()}
     assert golden["moved"].keys() == set(cases.MOVED) & states.keys()

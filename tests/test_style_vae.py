@@ -129,7 +129,8 @@ def test_a_trained_encoder_is_loaded_frozen(tmp_path):
     run_steps(system, 0, 30)
     style = load_style(save(system, str(tmp_path / "vae")))
     image = make_batch(0)["image"]
-    assert torch.equal(style.encode(image)[0], system.style.encode(image)[0])
+    # Training lays weights out for its convolutions, a checkpoint does not: the last bits may differ.
+    torch.testing.assert_close(style.encode(image)[0], system.style.encode(image)[0], rtol=1e-5, atol=1e-5)
     assert not style.training and not any(parameter.requires_grad for parameter in style.parameters())
 
 
