@@ -43,6 +43,8 @@ class Config:
     """That of the training: previews take their statistics from so many pictures."""
     calibration_sizes: tuple[int, ...] = (4, 16, 64)
     """Pictures per batch that statistics are re-estimated from."""
+    calibration_pictures: int = 480
+    """Pictures in all that they are re-estimated from; 16 = the least that a stopped run takes."""
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:
@@ -62,7 +64,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     painting = Painting(spade, loaded, style_from_networks(loaded.state["networks"]) if spade.style != "none" else None)
     judge = load_judge(config.judge, loaded.classes, torch.device("cpu"))
     with torch.no_grad():
-        networks = variants(painting, pairs, config.calibration_sizes)
+        networks = variants(painting, pairs, config)
         figures = measure(painting, networks, held_out(pairs, loaded.image_size, config.batch_size), judge)
     for name, row in figures.items():
         print(f"{name:<34}" + "  ".join(f"{key} {value:.4f}" for key, value in row.items()))
@@ -102,15 +104,15 @@ class Painting:
         return network(labels, None if self.style is None else self.style.encode(batch["image"])[0])
 
 
-def variants(painting: Painting, pairs: Any, sizes: tuple[int, ...]) -> dict[str, nn.Module]:
+def variants(painting: Painting, pairs: Any, config: Config) -> dict[str, nn.Module]:
     """Name -> generator; previews are those in training mode."""
     raw, averaged = painting.generator("G"), painting.generator("G_ema", statistics="G")
     found = {}
     for name, network in (("in training", raw), ("averaged", averaged)):
         found[f"{name}, batch statistics"] = copy.deepcopy(network).train()
         found[f"{name}, running statistics"] = network
-        for size in sizes:
-            batches = training_batches(pairs, painting.loaded.image_size, size)
+        for size in config.calibration_sizes:
+            batches = training_batches(pairs, painting.loaded.image_size, size, config.calibration_pictures)
             found[f"{name}, re-estimated {size}"] = recalibrated(painting, copy.deepcopy(network), batches)
     found["averaged, as stored"] = painting.generator("G_ema")
     return found
@@ -124,11 +126,13 @@ def recalibrated(painting: Painting, network: nn.Module, batches: Iterator[dict[
     return network
 
 
-def training_batches(pairs: Any, size: tuple[int, int], batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    """480 training pictures in batches of that size."""
+def training_batches(
+    pairs: Any, size: tuple[int, int], batch_size: int, pictures: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """So many training pictures in batches of that size."""
     from gaugan.batches import BatchSpec, batches
 
-    return itertools.islice(batches(pairs, BatchSpec("train", size, batch_size)), 480 // batch_size)
+    return itertools.islice(batches(pairs, BatchSpec("train", size, batch_size)), pictures // batch_size)
 
 
 def held_out(pairs: Any, size: tuple[int, int], batch_size: int) -> list[dict[str, torch.Tensor]]:

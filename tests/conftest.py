@@ -15,10 +15,17 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n 2 --dist loadgroup`: what starts Ray or a browser runs in one process, the rest file by file."""
+    """For `-n 2 --dist loadgroup`: what shares a Ray or a browser stays in one process, the rest goes file by file.
+
+    Tests whose Ray is in processes of their own come one after the other, too: two of them would only wait for cores.
+    """
     for item in items:
-        heavy = item.get_closest_marker("ray") or item.get_closest_marker("browser")
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else item.path.name))
+        group = item.path.name
+        if item.get_closest_marker("browser"):
+            group = "browser"
+        elif item.get_closest_marker("ray"):
+            group = "ray" if "ray_local" in item.fixturenames else "processes"  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

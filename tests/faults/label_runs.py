@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 from processes import Command
 from tiny_models import write_portraits
 
 SIDE = 64
+
+
+class Run(NamedTuple):
+    """A run that has ended well."""
+
+    source: str
+    output: Path
+    seconds: float
+
+
+Undisturbed = Callable[[int], Run]
+"""Number of pictures -> the run over so many that nothing disturbs; the fixture `undisturbed`."""
 
 
 def pictures(folder: Path, count: int) -> str:

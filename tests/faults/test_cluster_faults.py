@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from label_runs import files, ids, label, pictures
+from label_runs import Undisturbed, files, ids
 from processes import Command
-from tiny_models import save_unet
 
 
 @pytest.mark.ray
@@ -18,14 +17,11 @@ from tiny_models import save_unet
         pytest.param(2000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )
-def test_a_lost_node_loses_no_picture(tmp_path: Path, count: int) -> None:
-    unet = save_unet(tmp_path / "unet")
-    source, lossy, whole = pictures(tmp_path / "in", count), tmp_path / "lossy", tmp_path / "whole"
-    words = ["tests/faults/lost_node.py", "--input", source, "--model", unet, "--output", str(lossy)]
+def test_a_lost_node_loses_no_picture(tmp_path: Path, unet: str, undisturbed: Undisturbed, count: int) -> None:
+    straight, lossy = undisturbed(count), tmp_path / "lossy"
+    words = ["tests/faults/lost_node.py", "--input", straight.source, "--model", unet, "--output", str(lossy)]
     words += ["--tracking", "none", "--batch-size", "4", "--num-workers", "3"]
     ended = Command(tmp_path / "lossy.log", *words).wait(timeout_s=1500)
     assert ended.code == 0 and "a node is lost" in ended.output and "2 nodes alive" in ended.output, ended.output
-    straight = label(tmp_path / "whole.log", source, unet, str(whole)).wait(timeout_s=1500)
-    assert straight.code == 0, straight.output
-    assert ids(lossy) == sorted(path.name for path in Path(source).iterdir())
-    assert files(lossy) == files(whole)
+    assert ids(lossy) == sorted(path.name for path in Path(straight.source).iterdir())
+    assert files(lossy) == files(straight.output)

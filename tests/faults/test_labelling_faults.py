@@ -7,23 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from label_runs import files, ids, label, leftovers, pictures
-from processes import Command, Ended
-from tiny_models import save_unet
-
-
-@pytest.fixture(scope="module")
-def unet(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_unet(tmp_path_factory.mktemp("unet") / "checkpoint")
-
-
-def straight(folder: Path, source: str, unet: str) -> Ended:
-    """An undisturbed run into FOLDER/straight."""
-    ended = label(folder / "straight.log", source, unet, str(folder / "straight"), "--num-workers", "1").wait(
-        timeout_s=1500
-    )
-    assert ended.code == 0, ended.output
-    return ended
+from label_runs import Undisturbed, files, ids, label, leftovers, pictures
+from processes import Command
 
 
 @pytest.mark.ray
@@ -35,10 +20,9 @@ def straight(folder: Path, source: str, unet: str) -> Ended:
     ],
 )
 def test_killed_actors_and_a_killed_driver_lose_and_double_nothing(
-    tmp_path: Path, unet: str, count: int, kills: int
+    tmp_path: Path, unet: str, undisturbed: Undisturbed, count: int, kills: int
 ) -> None:
-    source, output = pictures(tmp_path / "in", count), tmp_path / "disturbed"
-    undisturbed = straight(tmp_path, source, unet)
+    straight, output = undisturbed(count), tmp_path / "disturbed"
     rng, done, due = random.Random(0), 0, [0.0]
 
     def shoot(command: Command) -> None:
@@ -47,39 +31,40 @@ def test_killed_actors_and_a_killed_driver_lose_and_double_nothing(
             done += 1
             due[0] = time.monotonic() + rng.uniform(1.0, 3.0)
 
-    first = label(tmp_path / "first.log", source, unet, str(output), "--num-workers", "1")
+    first = label(tmp_path / "first.log", straight.source, unet, str(output), "--num-workers", "1")
     while first.runs and not list(output.glob(".work/*/*.parquet")):
         shoot(first)
         time.sleep(0.05)
     first.kill_all()
-    again = label(tmp_path / "second.log", source, unet, str(output), "--num-workers", "2")
+    again = label(tmp_path / "second.log", straight.source, unet, str(output), "--num-workers", "2")
     second = again.wait(shoot, timeout_s=1500)
     assert second.code == 0, second.output
     assert done == kills
     assert "inputs are done" in second.output, "the second sitting began where the first was killed"
-    assert ids(output) == sorted(path.name for path in Path(source).iterdir())
-    assert files(output) == files(tmp_path / "straight")
-    print(f"{count} pictures, {kills} kills: {undisturbed.seconds:.0f} s undisturbed, {second.seconds:.0f} s disturbed")
+    assert ids(output) == sorted(path.name for path in Path(straight.source).iterdir())
+    assert files(output) == files(straight.output)
+    print(f"{count} pictures, {kills} kills: {straight.seconds:.0f} s undisturbed, {second.seconds:.0f} s disturbed")
 
 
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_a_driver_killed_five_times_leaves_the_bytes_of_an_undisturbed_run(tmp_path: Path, unet: str) -> None:
-    source, output = pictures(tmp_path / "in", 400), tmp_path / "killed"
-    straight(tmp_path, source, unet)
+def test_a_driver_killed_five_times_leaves_the_bytes_of_an_undisturbed_run(
+    tmp_path: Path, unet: str, undisturbed: Undisturbed
+) -> None:
+    straight, output = undisturbed(400), tmp_path / "killed"
     for sitting in range(5):
         done = len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*")))
-        run = label(tmp_path / f"{sitting}.log", source, unet, str(output), "--num-workers", str(1 + sitting % 2))
+        run = label(tmp_path / f"{sitting}.log", straight.source, unet, str(output), "--num-workers", str(1 + sitting % 2))
         while run.runs and (
             len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*"))) <= done + 4
         ):
             time.sleep(0.1)
         assert run.runs, run.log.read_text()
         run.kill_all()
-    last = label(tmp_path / "last.log", source, unet, str(output)).wait(timeout_s=900)
+    last = label(tmp_path / "last.log", straight.source, unet, str(output)).wait(timeout_s=900)
     assert last.code == 0 and "inputs are done" in last.output, last.output
-    assert files(output) == files(tmp_path / "straight") and not leftovers(output)
+    assert files(output) == files(straight.output) and not leftovers(output)
 
 
 @pytest.mark.ray

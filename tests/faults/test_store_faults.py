@@ -9,8 +9,7 @@ import boto3
 import pyarrow.parquet as pq
 import pytest
 from fault_proxy import Faults, fault_proxy
-from label_runs import files, label, pictures
-from tiny_models import save_unet
+from label_runs import Undisturbed, files, label
 
 from gaugan import patience, storage
 from gaugan.patience import patiently
@@ -100,13 +99,11 @@ def test_a_half_sent_object_is_never_seen(bucket: str, monkeypatch: pytest.Monke
     ],
 )
 def test_a_run_over_a_bad_store_ends_with_the_bytes_of_a_local_one(
-    tmp_path: Path, bucket: str, s3_server: str, count: int
+    tmp_path: Path, bucket: str, s3_server: str, unet: str, undisturbed: Undisturbed, count: int
 ) -> None:
-    unet, source = save_unet(tmp_path / "unet"), pictures(tmp_path / "in", count)
-    storage.upload_folder(source, f"{bucket}/in")
+    local = undisturbed(count)
+    storage.upload_folder(local.source, f"{bucket}/in")
     storage.upload_folder(unet, f"{bucket}/unet")
-    local = label(tmp_path / "local.log", source, unet, str(tmp_path / "local")).wait(timeout_s=900)
-    assert local.code == 0, local.output
     with fault_proxy(s3_server, USUAL) as (endpoint, done):
         flags = ["--s3-endpoint", endpoint, "--s3-region", "us-east-1"]
         places = (f"{bucket}/in", f"{bucket}/unet", f"{bucket}/out")
@@ -115,7 +112,7 @@ def test_a_run_over_a_bad_store_ends_with_the_bytes_of_a_local_one(
         assert ended.code == 0, ended.output
         print(f"{count} pictures: {local.seconds:.0f} s local, {ended.seconds:.0f} s over a bad store, {dict(done)}")
     with storage.local_copy(f"{bucket}/out") as folder:
-        assert _result(folder) == _result(tmp_path / "local")
+        assert _result(folder) == _result(local.output)
     keys = [item["Key"] for item in _objects(bucket.removeprefix("s3://"))]
     assert not [key for key in keys if "/.work/" in key or key.endswith("lock.json")]
 
