@@ -61,6 +61,7 @@ a { color: var(--bar) }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }
 td { overflow-wrap: anywhere }
+td:first-child { min-width: min(11em, 40vw) }
 th { color: var(--soft); font-weight: 500; white-space: nowrap }
 th.n, td.n { text-align: right }
 tr:last-child td { border-bottom: 0 }

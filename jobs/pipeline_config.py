@@ -38,11 +38,11 @@ class PipelineConfig(JobConfig):
     """Annotated training pairs after augmentation."""
     unet_image_size: tuple[int, ...] = (128,)
     """Size at which the segmenters work."""
-    unet_steps: int = 420
+    unet_steps: int = 720
     """Steps of the U-Net that labels."""
-    judge_steps: int = 260
+    judge_steps: int = 480
     """Steps of the second U-Net, the one that judges paintings."""
-    unet_batch_size: int = 8
+    unet_batch_size: int = 4
     """Pictures per step of the U-Nets: in a short run many small steps learn more than few large ones."""
     image_size: tuple[int, ...] = (64,)
     """Size of the paintings."""

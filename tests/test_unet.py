@@ -14,7 +14,7 @@ from gaugan.errors import UserError
 from gaugan.labels import IGNORE, PORTRAIT_CLASSES, ClassTable
 from gaugan.unet import initial
 from gaugan.unet.networks import VERSIONS, UNet
-from gaugan.unet.objective import class_shares, class_weights, segmentation_loss, soft_dice
+from gaugan.unet.objective import class_power_at, class_shares, class_weights, segmentation_loss, soft_dice
 from gaugan.unet.system import UNetConfig, UNetSystem, learning_rate_factor
 
 TINY = (16, 16, 8, 8, 8)
@@ -102,6 +102,12 @@ def test_class_weights_have_mean_one_over_the_pixels() -> None:
     weights = class_weights(shares, 0.5)
     assert (weights * shares).sum().item() == pytest.approx(1)
     assert (weights[2] / weights[0]).item() == pytest.approx((0.9 / 0.01) ** 0.5)
+
+
+def test_the_power_of_the_class_weights_falls_late_in_a_run_whose_end_is_known() -> None:
+    powers = [class_power_at(step, 1.0, 0.5, 100) for step in (0, 60, 75, 90, 99)]
+    assert powers == pytest.approx([1.0, 1.0, 0.75, 0.5, 0.5])
+    assert class_power_at(0, 1.0, 0.5, 0) == 0.5
 
 
 def test_training_learns_a_simple_pair_and_evaluate_says_so() -> None:

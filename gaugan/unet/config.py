@@ -34,8 +34,11 @@ class UNetConfig:
     """Share of decay_steps that is trained at half the image size, four times cheaper (if that is 128 px or more)."""
     dice: float = 1.0
     """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
+    first_class_power: float = 1.0
+    """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency. A high
+    power finds rare classes such as mouths soon ..."""
     class_power: float = 0.5
-    """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency."""
+    """... and this lower one draws their borders: the power falls to it in the last part of decay_steps."""
     ema_half_life_images: float = 2000.0
     """The evaluated weights are a moving average with this half-life."""
     clip_norm: float = 1.0
@@ -47,4 +50,6 @@ class UNetConfig:
         if not 0 <= self.half_size_share <= 1:
             raise UserError(f"half_size_share {self.half_size_share}: allowed are 0 to 1")
         check_numbers(self, ("widths", "learning_rate", "ema_half_life_images", "clip_norm"))
-        check_numbers(self, (), ("weight_decay", "warmup_steps", "decay_steps", "dice", "class_power"))
+        check_numbers(
+            self, (), ("weight_decay", "warmup_steps", "decay_steps", "dice", "first_class_power", "class_power")
+        )

@@ -10,11 +10,25 @@ from torch.nn import functional as F
 
 from gaugan.labels import IGNORE
 
+POWER_FALLS = (0.6, 0.9)
+"""Shares of a run between which the power of the class weights falls (docs/results.md)."""
+
 
 def class_shares(label_map: Tensor, num_classes: int) -> Tensor:
     """(num_classes,) float32 share of each class among the pixels that are not ignored."""
     counts = torch.bincount(label_map[label_map != IGNORE].flatten(), minlength=num_classes).float()
     return counts / counts.sum().clamp(min=1)
+
+
+def class_power_at(step: int, first: float, last: float, decay_steps: int) -> float:
+    """`first` until POWER_FALLS[0] of `decay_steps`, `last` from POWER_FALLS[1] on, a straight line between.
+
+    With decay_steps 0 (a run without a known end) it is always `last`.
+    """
+    if not decay_steps:
+        return last
+    start, stop = POWER_FALLS
+    return first + (last - first) * min(1.0, max(0.0, (step / decay_steps - start) / (stop - start)))
 
 
 def class_weights(shares: Tensor, power: float) -> Tensor:

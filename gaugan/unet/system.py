@@ -22,7 +22,7 @@ from gaugan.precision import autocast
 from gaugan.unet.config import UNetConfig
 from gaugan.unet.initial import load_initial_weights
 from gaugan.unet.networks import STRIDE, UNet
-from gaugan.unet.objective import class_shares, class_weights, segmentation_loss
+from gaugan.unet.objective import class_power_at, class_shares, class_weights, segmentation_loss
 
 Batch = dict[str, Tensor]
 HALF_SIZE_MIN = 128  # smaller pictures have no mouths left to learn
@@ -61,7 +61,8 @@ class UNetSystem:
         if step < config.half_size_share * config.decay_steps and min(image.shape[2:]) >= 2 * HALF_SIZE_MIN:
             image, label_map = F.avg_pool2d(image, 2), label_map[:, ::2, ::2]
         self.shares.lerp_(class_shares(label_map, self.classes.num_classes), 0.01)
-        weights = class_weights(self.shares, config.class_power) if config.class_power else None
+        power = class_power_at(step, config.first_class_power, config.class_power, config.decay_steps)
+        weights = class_weights(self.shares, power) if power else None
 
         self.unet.train()
         statistics = nn.RunningStatistics(self.unet)

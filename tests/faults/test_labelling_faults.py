@@ -55,7 +55,9 @@ def test_a_driver_killed_five_times_leaves_the_bytes_of_an_undisturbed_run(
     straight, output = undisturbed(400), tmp_path / "killed"
     for sitting in range(5):
         done = len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*")))
-        run = label(tmp_path / f"{sitting}.log", straight.source, unet, str(output), "--num-workers", str(1 + sitting % 2))
+        run = label(
+            tmp_path / f"{sitting}.log", straight.source, unet, str(output), "--num-workers", str(1 + sitting % 2)
+        )
         while run.runs and (
             len(list(output.glob(".work/*/*.parquet"))) + 64 * len(list(output.glob("outcomes/*"))) <= done + 4
         ):
