@@ -127,6 +127,8 @@ class _Passage:
 
     def refusal_by_headers(self) -> Problem | None:
         """What can be refused before one byte of the body is read."""
+        if not self.scope["path"].startswith("/"):  # OPTIONS *: no part of this server
+            return Problem("malformed_request", f"The address {self.scope['path'][:40]!r} must begin with '/'.")
         if self.headers.get("content-encoding", "identity").lower() != "identity":
             return Problem("encoded_body", "Send the body without Content-Encoding.")
         length = self.headers.get("content-length", "")

@@ -67,6 +67,11 @@ def test_a_refusal_keeps_the_connection_unless_the_body_is_what_is_wrong() -> No
     assert b"connection" not in busy and large[b"connection"] == b"close"
 
 
+def test_an_address_that_is_no_path_is_malformed() -> None:
+    status, _, body = asyncio.run(ask(Gate(Slow()), method="OPTIONS", path="*"))
+    assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+
+
 def test_a_body_that_does_not_arrive_is_given_up_on() -> None:
     sent: list[Message] = []
 
