@@ -17,7 +17,7 @@ from cluster.local import LocalCluster, Service, State
 CLUSTER = Path(local.__file__).parent
 ROOT = CLUSTER.parent
 VERSION = "2.60.0"
-KUBERAY = sorted((CLUSTER / "kuberay").glob("*.yaml"))
+KUBERAY = sorted((CLUSTER / "kuberay").glob("ray*.yaml"))
 SPEC_KEYS = {
     "RayCluster": {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions"},
     "RayJob": {
@@ -85,6 +85,27 @@ def test_gpu_workers_tolerate_the_gpu_taint_and_the_head_does_no_work(path: Path
         requests = group["template"]["spec"]["containers"][0]["resources"]["requests"]
         tolerated = [toleration["key"] for toleration in group["template"]["spec"].get("tolerations", [])]
         assert ("nvidia.com/gpu" in requests) == ("nvidia.com/gpu" in tolerated)
+
+
+def test_the_tracking_server_that_the_others_name_is_one_that_mlflow_starts_and_lets_them_in() -> None:
+    from mlflow.cli import server
+
+    documents = list(yaml.safe_load_all((CLUSTER / "kuberay/mlflow.yaml").read_text()))
+    volume, deployment, service = documents
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    program, *words = container["command"]
+    assert program == "mlflow"
+    flags = {flag.partition("=")[0] for flag in words[1:]}
+    assert flags <= {option for parameter in server.params for option in parameter.opts}
+    address = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    for path in KUBERAY:
+        assert f"http://{address}" in path.read_text()
+    (hosts,) = [word.partition("=")[2].split(",") for word in words if word.startswith("--allowed-hosts")]
+    assert address in hosts, "MLflow refuses other names"
+    assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == (
+        volume["metadata"]["name"]
+    )
 
 
 def test_the_service_s_serve_config_is_one_that_ray_serve_and_the_app_accept() -> None:

@@ -36,7 +36,7 @@ class UNetConfig:
     """Weight of the soft Dice loss beside cross-entropy, against the imbalance of the classes."""
     first_class_power: float = 1.0
     """Cross-entropy weights ~ (class share)^-power: 0 = none, 0.5 = inverse square root, 1 = inverse frequency. A high
-    power finds rare classes such as mouths soon ..."""
+    power finds rare classes such as mouths soon; a run from `initial`, which knows them, leaves it out ..."""
     class_power: float = 0.5
     """... and this lower one draws their borders: the power falls to it in the last part of decay_steps."""
     ema_half_life_images: float = 2000.0

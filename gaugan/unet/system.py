@@ -61,7 +61,8 @@ class UNetSystem:
         if step < config.half_size_share * config.decay_steps and min(image.shape[2:]) >= 2 * HALF_SIZE_MIN:
             image, label_map = F.avg_pool2d(image, 2), label_map[:, ::2, ::2]
         self.shares.lerp_(class_shares(label_map, self.classes.num_classes), 0.01)
-        power = class_power_at(step, config.first_class_power, config.class_power, config.decay_steps)
+        first = config.class_power if config.initial else config.first_class_power
+        power = class_power_at(step, first, config.class_power, config.decay_steps)
         weights = class_weights(self.shares, power) if power else None
 
         self.unet.train()
