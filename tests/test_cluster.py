@@ -103,8 +103,9 @@ def test_the_tracking_server_that_the_others_name_is_one_that_mlflow_starts_and_
     (hosts,) = [word.partition("=")[2].split(",") for word in words if word.startswith("--allowed-hosts")]
     assert address in hosts, "MLflow refuses other names"
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
-    assert deployment["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == (
-        volume["metadata"]["name"]
+    assert (
+        deployment["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+        == (volume["metadata"]["name"])
     )
 
 
