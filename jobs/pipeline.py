@@ -2,9 +2,9 @@
 
     python jobs/pipeline.py --annotations DIR --images DIR --output DIR     (without the first two: the built-in sample)
 
-Every step is the same job that can be run alone, with its own folder below OUTPUT and its own config.yaml. The same
-command again continues: finished steps are not done again. Last comes a table of what was measured and where the
-results are.
+Every step is the same job that can be run alone, with its own folder below OUTPUT and its own config.yaml. Flags and
+folders are checked before the first of them. The same command again continues: finished steps are not done again. Last
+comes a table of what was measured and where the results are.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class PipelineConfig(JobConfig):
     augment_to: int = 400
     """Annotated training pairs after augmentation; a folder that has more keeps them all."""
     unet_image_size: tuple[int, ...] = (128,)
-    """Size at which the segmenters work."""
+    """Size at which the segmenters work: one number (square) or height and width, multiples of 64."""
     unet_steps: int = 720
     """Steps of the U-Net that labels."""
     judge_steps: int = 480
@@ -88,7 +88,7 @@ class PipelineConfig(JobConfig):
     unet_batch_size: int = 4
     """Pictures per step of the U-Nets: in a short run many small steps learn more than few large ones."""
     image_size: tuple[int, ...] = (64,)
-    """Size of the paintings."""
+    """Size of the paintings: one number (square) or height and width, multiples of 32."""
     encoder_steps: int = 350
     """Steps of the style encoder."""
     sweep_trials: int = 4
