@@ -10,6 +10,7 @@ comes a table of what was measured and where the results are.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 
@@ -72,9 +73,8 @@ def finish(road: steps.Road, seconds: float) -> None:
     print(f"\nreport page    {page}")
     print(f"trained model  {road.folder('gaugan')}")
     print(f"segmenter      {road.folder('unet')}")
-    print(
-        f"paint with it  python -m serve --model {road.folder('gaugan')} --segmenter {road.folder('unet')}", flush=True
-    )
+    words = ["python", "-m", "serve", "--model", road.folder("gaugan"), "--segmenter", road.folder("unet")]
+    print(f"paint with it  {shlex.join(words)}", flush=True)
 
 
 if __name__ == "__main__":
