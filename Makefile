@@ -1,9 +1,10 @@
-# make demo | make demo DATA=DIR | make test | make test-long | make lint | make clean
+# make demo | make demo DATA=DIR OUTPUT=DIR ARGS='flags of jobs/pipeline.py' | make test | make test-long | make lint | make clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 OUTPUT ?= $(if $(DATA),demo-data,demo)
+ARGS ?=
 
 .PHONY: demo test test-long lint clean install
 
@@ -17,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/python jobs/pipeline.py --output $(OUTPUT) $(if $(DATA),--annotations $(DATA)/annotated --images $(DATA)/images,)
+	$(BIN)/python jobs/pipeline.py --output "$(OUTPUT)" $(if $(DATA),--annotations "$(DATA)/annotated" --images "$(DATA)/images") $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup

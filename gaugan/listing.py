@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from gaugan.sources import Found
 
 ROWS_AT_ONCE = 65_536
+TWO_FROM = 4
+"""So many inputs are enough to hold out two: one alone can't be measured on, as paintings are compared with others."""
 INPUTS = pa.schema(
     [
         ("id", pa.large_string()),
@@ -151,10 +153,10 @@ def _free_name(name: str, seen: Counter[str], taken: set[str]) -> str:
 
 
 def _splits(ids: pa.ChunkedArray, held_out: float, seed: int) -> pa.Array:
-    """The rule of pairs.split_by_source, in columns."""
+    """The rule of pairs.split_by_source, in columns; but of TWO_FROM inputs and more at least two are held out."""
     count = round(held_out * len(ids))
     if 0 < held_out < 1 and len(ids) > 1:
-        count = min(max(count, 1), len(ids) - 1)
+        count = min(max(count, 1 if len(ids) < TWO_FROM else 2), len(ids) - 1)
     order = np.argsort(_hashes(ids, f"{seed}:"), kind="stable")
     is_held_out = np.zeros(len(ids), dtype=bool)
     is_held_out[order[:count]] = True

@@ -98,6 +98,15 @@ class Picture:
         return self
 
 
+def is_sidecar(id: str) -> bool:
+    """True for an input that is skipped by its name."""
+    return _suffix(id) in SIDECARS
+
+
+def _suffix(id: str) -> str:
+    return "." + id.rsplit(".", 1)[-1].lower()
+
+
 def read_chunk(chunk: Chunk, plan: LabelPlan, trace: str | None = None) -> list[Picture]:
     """Reads and decodes; a bad picture gets a code, no exception leaves this function.
 
@@ -170,12 +179,11 @@ def _fetched(chunk: Chunk, plan: LabelPlan) -> Iterator[tuple[Picture, bytes | N
 def _fetch(item: Item, plan: LabelPlan) -> tuple[Picture, bytes | None]:
     """An input and its bytes, or None when it has a code already."""
     picture = Picture(item, sources.uri_of(plan.base, item.id, item.place))
-    suffix = "." + item.id.rsplit(".", 1)[-1].lower()
     if item.refusal:
         code, _, reason = item.refusal.partition(": ")
         return picture.refuse(code, reason), None
-    if suffix in SIDECARS and not plan.in_order:
-        return picture.refuse("other_file", f"{suffix} files are not pictures"), None
+    if is_sidecar(item.id) and not plan.in_order:
+        return picture.refuse("other_file", f"{_suffix(item.id)} files are not pictures"), None
     try:
         if item.size > MAX_FILE_BYTES:
             raise ImageError("too_large", f"{item.size} bytes; at most {MAX_FILE_BYTES} are read")

@@ -93,34 +93,42 @@ class Rules:
     unknown_id: int | None
 
 
-def main(config: Config) -> dict[str, Any] | None:
-    """Checks everything, then writes the dataset; returns its manifest (None after --dry-run or a stop)."""
+def main(config: Config, checked: list[Checked] | None = None) -> dict[str, Any] | None:
+    """Checks everything, then writes the dataset; returns its manifest (None after --dry-run or a stop).
+
+    `checked`: what `check_all` found, when it was asked before.
+    """
     rules = read_rules(config)
     if storage.exists(storage.join(config.output, "manifest.json")):
         raise UserError(f"{config.output}: holds a dataset already; choose another --output or remove it first")
-    one_thread = _one_torch_thread if config.augment_to else None  # torch takes seconds to import
+    checked = check_all(config) if checked is None else checked
+    train = [item for item in checked if item.split == "train"]
+    num_copies = count_copies(config, len(train))
+    print(summary(checked, rules.table, num_copies), flush=True)
+    if config.dry_run:
+        return None
+    sizes = [config.size] if config.size else [item.size for item in checked]
+    num_pixels = max(height * width for height, width in sizes)
+    check_room(config.output, (len(checked) + num_copies) * num_pixels * BYTES_PER_PIXEL, "the dataset")
+    begin(config)
+    rows = [(item, 0) for item in checked]
+    rows += [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
+    one_thread = _one_torch_thread if num_copies else None  # torch takes seconds to import
     with ThreadPoolExecutor(config.num_workers * config.threads, initializer=one_thread) as pool:
-        entries = _find(config)
-        progress, checked = Progress(len(entries), unit="annotation"), []
+        return recorded_import(config, "import_annotations", lambda: write_dataset(pool, rows, config, rules))
+
+
+def check_all(config: Config) -> list[Checked]:
+    """Every file of the folder with its split. Raises one UserError with all that is wrong in it; writes nothing."""
+    rules, entries = read_rules(config), _find(config)
+    progress, checked = Progress(len(entries), unit="annotation"), []
+    with ThreadPoolExecutor(config.num_workers * config.threads) as pool:
         for item in _ordered(pool, lambda entry: check(entry, config, rules), entries):
             checked.append(item)
             progress.tell(len(checked), "checked")
-        _refuse_problems(checked, config, rules)
-        assign_splits(checked, config)
-        train = [item for item in checked if item.split == "train"]
-        num_copies = count_copies(config, len(train))
-        print(summary(checked, rules.table, num_copies), flush=True)
-        if config.dry_run:
-            return None
-        sizes = [config.size] if config.size else [item.size for item in checked]
-        num_pixels = max(height * width for height, width in sizes)
-        check_room(config.output, (len(checked) + num_copies) * num_pixels * BYTES_PER_PIXEL, "the dataset")
-        begin(config)
-        originals = [(item, 0) for item in checked]
-        copies = [(train[k % len(train)], 1 + k // len(train)) for k in range(num_copies)]
-        return recorded_import(
-            config, "import_annotations", lambda: write_dataset(pool, originals + copies, config, rules)
-        )
+    _refuse_problems(checked, config, rules)
+    assign_splits(checked, config)
+    return checked
 
 
 def read_rules(config: Config) -> Rules:

@@ -200,12 +200,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     """Checks model and input, and decides the plan. Nothing is written."""
     from gaugan import checkpoint
 
-    source = Source(config.input, config.recursive, config.bytes_column, config.id_column)
-    if (config.bytes_column or config.id_column) and not source.is_table:
-        raise UserError("--bytes-column, --id-column: only .parquet inputs have columns; leave them out")
-    for flag, uri in (("--output", config.output), ("--export-labelme", config.export_labelme)):
-        if (uri + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
-            raise UserError(f"{flag} {uri}: lies inside --input, and would be read as pictures next time")
+    source = open_source(config)
     model = checkpoint.find(resolve_model(config.model, config.tracking))
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
@@ -253,6 +248,17 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
         rows_per_shard=label_plan.rows_per_shard(len(items), _needed_bytes(items, image_size)),
     )
     return plan, classes, items
+
+
+def open_source(config: Config) -> Source:
+    """Where the inputs come from. Raises UserError when what the job writes would become one of them."""
+    source = Source(config.input, config.recursive, config.bytes_column, config.id_column)
+    if (config.bytes_column or config.id_column) and not source.is_table:
+        raise UserError("--bytes-column, --id-column: only .parquet inputs have columns; leave them out")
+    for flag, uri in (("--output", config.output), ("--export-labelme", config.export_labelme)):
+        if (uri + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
+            raise UserError(f"{flag} {uri}: lies inside --input, and would be read as pictures next time")
+    return source
 
 
 def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:

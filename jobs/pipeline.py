@@ -2,26 +2,24 @@
 
     python jobs/pipeline.py --annotations DIR --images DIR --output DIR     (without the first two: the built-in sample)
 
-Every step is the same job that can be run alone, with its own folder below OUTPUT and its own config.yaml. The same
-command again continues: finished steps are not done again. Last comes a table of what was measured and where the
-results are.
+Every step is the same job that can be run alone, with its own folder below OUTPUT and its own config.yaml. Flags and
+folders are checked before the first of them. The same command again continues: finished steps are not done again. Last
+comes a table of what was measured and where the results are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 
-import yaml
-
 from gaugan import storage
-from gaugan.config import from_plain
-from gaugan.errors import UserError
 from gaugan.progress import duration
 from jobs import pipeline_steps as steps
 from jobs.command import STOP, begin, check_memory, check_room, run
-from jobs.pipeline_config import DATA_FIELDS, PipelineConfig
+from jobs.pipeline_check import check_inputs
+from jobs.pipeline_config import PipelineConfig
 
 ROOM_BYTES = 2 * 2**30
 MEMORY_BYTES = 3 * 2**30
@@ -29,7 +27,7 @@ MEMORY_BYTES = 3 * 2**30
 
 def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
     """Runs all steps; returns the table."""
-    check_inputs(config)
+    checked = check_inputs(config)
     if config.dry_run:
         return []
     check_room(config.output, ROOM_BYTES, "the whole run")
@@ -54,46 +52,13 @@ def main(config: PipelineConfig) -> list[tuple[str, str, str]]:
             annotations=storage.join(config.output, "sample", "annotated"),
             images=storage.join(config.output, "sample", "images"),
         )
-    road = steps.Road(config, len(plan))
+    road = steps.Road(config, len(plan), checked=checked)
     start = time.monotonic()
     for name, do in plan:
         road.step(name, lambda do=do: do(road))  # type: ignore[misc]
     if not STOP():
         finish(road, time.monotonic() - start)
     return road.table
-
-
-def check_inputs(config: PipelineConfig) -> None:
-    """Before anything is written: numbers, folders, and that OUTPUT holds no run on other data.
-
-    Building the config of every step lets each check its own fields.
-    """
-    for name in (
-        "sample_annotated",
-        "sample_pictures",
-        "unet_steps",
-        "judge_steps",
-        "encoder_steps",
-        "gan_steps",
-        "ngf",
-        "unet_batch_size",
-        "batch_size",
-    ):
-        if getattr(config, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least 1")
-    for name in ("annotations", "images"):
-        uri = getattr(config, name)
-        if uri and not storage.is_folder(uri):
-            raise UserError(f"--{name} {uri}: no such folder")
-    steps.gaugan_config(steps.Road(config, 0), "gaugan", config.gan_steps).plan("spade", None)
-    known = storage.join(config.output, "config.yaml")
-    made = ("sample/done.json", "annotated/manifest.json")  # before one of them a mistake in the flags binds nothing
-    if storage.exists(known) and any(storage.exists(storage.join(config.output, name)) for name in made):
-        before = from_plain(PipelineConfig, yaml.safe_load(storage.read_text(known)), source=known)
-        different = [name for name in DATA_FIELDS if getattr(before, name) != getattr(config, name)]
-        if different:
-            details = "; ".join(f"{n}: there {getattr(before, n)!r}, now {getattr(config, n)!r}" for n in different)
-            raise UserError(f"{config.output} holds a run on other data ({details}); choose another --output")
 
 
 def finish(road: steps.Road, seconds: float) -> None:
@@ -108,9 +73,8 @@ def finish(road: steps.Road, seconds: float) -> None:
     print(f"\nreport page    {page}")
     print(f"trained model  {road.folder('gaugan')}")
     print(f"segmenter      {road.folder('unet')}")
-    print(
-        f"paint with it  python -m serve --model {road.folder('gaugan')} --segmenter {road.folder('unet')}", flush=True
-    )
+    words = ["python", "-m", "serve", "--model", road.folder("gaugan"), "--segmenter", road.folder("unet")]
+    print(f"paint with it  {shlex.join(words)}", flush=True)
 
 
 if __name__ == "__main__":

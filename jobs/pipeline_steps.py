@@ -1,4 +1,7 @@
-"""The steps of jobs/pipeline.py: each builds one job's config, runs it, and says in a few words what was measured."""
+"""The steps of jobs/pipeline.py: each builds one job's config, runs it, and says in a few words what was measured.
+
+Configs are built by functions of their own, so that jobs/pipeline_check.py can have them all checked beforehand.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ import yaml
 
 from gaugan import storage
 from gaugan.config import to_yaml
+from gaugan.errors import UserError
 from gaugan.progress import duration
 from jobs.command import STOP
-from jobs.pipeline_config import PipelineConfig
+from jobs.import_summary import Checked
+from jobs.pipeline_config import PipelineConfig, own_flags
+from jobs.tracking import shared_tracking
 
 
 @dataclass
@@ -26,6 +32,8 @@ class Road:
     number: int = 0
     table: list[tuple[str, str, str]] = field(default_factory=list)
     """(step, what was measured, time)."""
+    checked: list[Checked] | None = None
+    """What the import's check has found in the annotations, when it was made beforehand."""
 
     def folder(self, name: str) -> str:
         return storage.join(self.config.output, name)
@@ -37,13 +45,14 @@ class Road:
         self.number += 1
         print(f"\n[{self.number}/{self.total}] {name}", flush=True)
         start = time.monotonic()
-        measured = do()
+        with own_flags(name):
+            measured = do()
         self.table.append((name, measured, duration(time.monotonic() - start)))
 
     def flags(self, name: str, **values: Any) -> dict[str, Any]:
         """The shared flags for a step that writes to the folder `name`."""
         own = self.config
-        tracking = own.tracking or ("" if not storage.is_local(own.output) else f"sqlite:///{own.output}/mlflow.db")
+        tracking = shared_tracking(own.tracking, own.output)
         shared = {"seed": own.seed, "tracking": tracking, "num_workers": own.num_workers, "use_gpu": own.use_gpu}
         return {**shared, "cpus_per_worker": own.cpus_per_worker, "output": self.folder(name), **values}
 
@@ -61,23 +70,40 @@ def draw_sample(road: Road) -> str:
     return f"{own.sample_annotated} annotated, {own.sample_pictures} without labels, {size} px"
 
 
-def import_annotations(road: Road) -> str:
-    """labelme -> annotated pairs."""
+def import_config(road: Road) -> Any:
     from jobs import import_annotations as job
 
     own = road.config
+    rules = {"classes": own.classes, "map": own.map, "unknown": own.unknown, "z_order": own.z_order}
+    return job.Config(**road.flags("annotated", annotations=own.annotations, held_out=own.held_out, **rules))
+
+
+def import_annotations(road: Road) -> str:
+    """labelme -> annotated pairs: augmented copies up to --augment-to, none where the folder holds as many itself."""
+    from jobs import import_annotations as job
+
     if not storage.exists(road.folder("annotated/manifest.json")):
-        flags = road.flags("annotated", annotations=own.annotations, held_out=own.held_out, augment_to=own.augment_to)
-        job.main(job.Config(**flags))
+        config = import_config(road)
+        checked = job.check_all(config) if road.checked is None else road.checked
+        num_train = sum(item.split == "train" for item in checked)
+        job.main(dataclasses.replace(config, augment_to=max(road.config.augment_to, num_train)), checked)
     if STOP():
         return ""
     splits = storage.read_json(road.folder("annotated/manifest.json"))["splits"]
     return f"{splits['train']} training pairs (with augmented copies), {splits['held_out']} held out"
 
 
+def unet_config(road: Road) -> Any:
+    return _unet_config(road, "unet", road.config.unet_steps, 0)
+
+
+def judge_config(road: Road) -> Any:
+    return _unet_config(road, "judge", road.config.judge_steps, 1)
+
+
 def train_unet(road: Road) -> str:
     """The U-Net that labels."""
-    return _train_unet(road, "unet", road.config.unet_steps, 0)
+    return _train_unet(unet_config(road))
 
 
 def evaluate_unet(road: Road) -> str:
@@ -91,57 +117,81 @@ def evaluate_unet(road: Road) -> str:
 
 def train_judge(road: Road) -> str:
     """Another U-Net (other seed), so that paintings are not judged by the one that made their labels."""
-    return _train_unet(road, "judge", road.config.judge_steps, 1)
+    return _train_unet(judge_config(road))
 
 
-def _train_unet(road: Road, name: str, steps: int, seed_offset: int) -> str:
+def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
     from gaugan.unet.config import UNetConfig
     from jobs import train_unet as job
 
     own = road.config
-    result = job.main(
-        job.TrainUNet(
-            **{**road.flags(name), "seed": own.seed + seed_offset},
-            input=road.folder("annotated"),
-            image_size=own.unet_image_size,
-            batch_size=own.unet_batch_size,
-            steps=steps,
-            report_every=60,
-            evaluate_every=max(steps // 4, 1),
-            sample_every=steps,
-            save_every=max(steps // 2, 1),
-            register=name == "unet",
-            unet=UNetConfig(encoder_weights=own.encoder_weights, learning_rate=4e-3),  # short runs: docs/results.md
-        )
+    return job.TrainUNet(
+        **{**road.flags(name), "seed": own.seed + seed_offset},
+        input=road.folder("annotated"),
+        image_size=own.unet_image_size,
+        batch_size=own.unet_batch_size,
+        steps=steps,
+        report_every=60,
+        evaluate_every=max(steps // 4, 1),
+        sample_every=steps,
+        save_every=max(steps // 2, 1),
+        register=name == "unet",
+        unet=UNetConfig(
+            encoder_weights=own.encoder_weights,
+            learning_rate=4e-3,  # short runs: docs/results.md
+            decay_steps=steps,
+        ),
     )
+
+
+def _train_unet(config: Any) -> str:
+    from jobs import train_unet as job
+
+    result = job.main(config)
     return "" if STOP() else _figures(result, "miou", "iou_eye", "iou_mouth", "specks")
 
 
-def label_dataset(road: Road) -> str:
-    """The U-Net labels every picture."""
+def label_config(road: Road) -> Any:
     from jobs import label_dataset as job
 
     own = road.config
     flags = road.flags("labelled", input=own.images, model=road.folder("unet"), held_out=own.held_out_labelled)
-    stats = job.main(job.Config(**flags, mirror=True, remove_specks=True, max_failure_rate=own.max_failure_rate))
+    return job.Config(**flags, mirror=True, remove_specks=True, max_failure_rate=own.max_failure_rate)
+
+
+def label_dataset(road: Road) -> str:
+    """The U-Net labels every picture."""
+    from gaugan.pairs import Pairs
+    from jobs import label_dataset as job
+
+    stats = job.main(label_config(road))
     if STOP():
         return ""
+    pairs = Pairs.open(road.folder("labelled"))
+    if pairs.num("held_out") < 2 or not pairs.num("train"):
+        raise UserError(
+            f"--images {road.config.images}: {pairs.num('train')} labelled pictures to learn from and "
+            f"{pairs.num('held_out')} held out; at least 1 and 2 are needed. The other files were refused, see "
+            f"{road.folder('labelled/report/index.html')}: mend or add some, and choose another --output"
+        )
     return (
         f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"
     )
 
 
-def train_encoder(road: Road) -> str:
-    """The style encoder, a VAE."""
+def encoder_config(road: Road) -> Any:
     from gaugan.spade.config import StyleVAEConfig
     from jobs import train_encoder as job
 
-    own = road.config
-    result = job.main(
-        job.TrainEncoder(
-            **road.flags("encoder"), **_painting(road, own.encoder_steps), vae=StyleVAEConfig(nef=2 * own.ngf)
-        )
-    )
+    vae = StyleVAEConfig(nef=2 * road.config.ngf)
+    return job.TrainEncoder(**road.flags("encoder"), **_painting(road, road.config.encoder_steps), vae=vae)
+
+
+def train_encoder(road: Road) -> str:
+    """The style encoder, a VAE."""
+    from jobs import train_encoder as job
+
+    result = job.main(encoder_config(road))
     return "" if STOP() else _figures(result, "reconstruction_psnr", "active_units", "kld")
 
 
@@ -160,7 +210,7 @@ def _painting(road: Road, steps: int) -> dict[str, Any]:
     }
 
 
-def gaugan_config(road: Road, name: str, steps: int) -> Any:
+def gaugan_config(road: Road) -> Any:
     from gaugan.spade.config import SpadeConfig
     from jobs.train_gaugan import TrainGauGAN
 
@@ -174,18 +224,24 @@ def gaugan_config(road: Road, name: str, steps: int) -> Any:
         spade_hidden=2 * own.ngf,
         learning_rate=6e-4,  # short runs: the published 2e-4 was clearly behind after 300 steps (docs/results.md)
     )
-    return TrainGauGAN(**road.flags(name), **_painting(road, steps), spade=spade)
+    return TrainGauGAN(**road.flags("gaugan"), **_painting(road, own.gan_steps), spade=spade)
+
+
+def sweep_config(road: Road) -> Any:
+    from tune import sweep as job
+
+    own = road.config
+    flags = road.flags("sweep", base=road.folder("sweep_base.yaml"), trials=own.sweep_trials, steps=own.sweep_steps)
+    return job.SweepConfig(**flags, evaluate_every=max(own.sweep_steps // 2, 1))
 
 
 def sweep(road: Road) -> str:
     """A few short trials over the loss weights; trial 0 has the base's own."""
     from tune import sweep as job
 
-    own = road.config
-    base = road.folder("sweep_base.yaml")
-    storage.write_text(base, to_yaml(gaugan_config(road, "gaugan", own.gan_steps)))
-    flags = road.flags("sweep", base=base, trials=own.sweep_trials, steps=own.sweep_steps)
-    result = job.main(job.SweepConfig(**flags, evaluate_every=max(own.sweep_steps // 2, 1)))
+    config = sweep_config(road)
+    storage.write_text(config.base, to_yaml(gaugan_config(road)))
+    result = job.main(config)
     if STOP():
         return ""
     best = result["rows"][0]
@@ -197,7 +253,7 @@ def train_gaugan(road: Road) -> str:
     from gaugan.config import from_plain
     from jobs import train_gaugan as job
 
-    config = gaugan_config(road, "gaugan", road.config.gan_steps)
+    config = gaugan_config(road)
     best = road.folder("sweep/best.yaml")
     if road.config.sweep_trials and storage.exists(best):
         config = from_plain(job.TrainGauGAN, yaml.safe_load(storage.read_text(best)), source=best)

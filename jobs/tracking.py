@@ -64,9 +64,7 @@ def tracking_uri(tracking: str, output: str) -> str:
         return ""
     uri = tracking or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        if not storage.is_local(output):
-            return ""  # sqlite needs a local disk; say so in open_run
-        return f"sqlite:///{storage.local_path(output) / 'mlflow.db'}"
+        return own_file(output)  # "" on S3; said in open_run
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{os.path.abspath(uri.removeprefix('sqlite:///'))}"
     if "://" not in uri:
@@ -74,6 +72,19 @@ def tracking_uri(tracking: str, output: str) -> str:
             f"--tracking {uri}: expected an MLflow URI such as sqlite:////path/mlflow.db or http://host:5000"
         )
     return uri
+
+
+def own_file(output: str) -> str:
+    """The URI of the sqlite file in an output; "" when that is no local disk, which sqlite needs."""
+    return f"sqlite:///{storage.local_path(output) / 'mlflow.db'}" if storage.is_local(output) else ""
+
+
+def shared_tracking(tracking: str, output: str) -> str:
+    """--tracking of jobs that lie below one `output`: they share its sqlite file unless the user names another place.
+
+    What MLFLOW_TRACKING_URI says stays there: it may hold a password, and flags are saved with each job.
+    """
+    return tracking or ("" if os.environ.get("MLFLOW_TRACKING_URI") else own_file(output))
 
 
 def open_run(tracking: str, output: str, job: str, config: Any) -> Tracker:

@@ -28,6 +28,17 @@ def test_a_listing_does_not_depend_on_the_order_in_which_files_were_found() -> N
     assert [item.id for item in make_listing(FOUND[::-1], 3, 0.0, 0, True)] == [found.id for found in FOUND[:-4:-1]]
 
 
+def test_of_a_few_inputs_two_are_held_out_and_never_all() -> None:
+    counts = {}
+    for number in (1, 2, 3, 4, 7, 14, 25, 40):
+        listing = make_listing(FOUND[:number], None, 0.1, 0, False)
+        counts[number] = [item.split for item in listing].count("held_out")
+    assert counts == {1: 0, 2: 1, 3: 1, 4: 2, 7: 2, 14: 2, 25: 2, 40: 4}
+    few = make_listing(FOUND[:4], None, 0.99, 0, False)
+    assert [item.split for item in few].count("held_out") == 3
+    assert {item.split for item in make_listing(FOUND[:9], None, 0.0, 0, False)} == {"train"}
+
+
 def test_a_name_that_comes_twice_is_two_inputs() -> None:
     found = [Found(name, 1) for name in ("a", "b", "a", "a#2", "a")]
     assert [item.id for item in make_listing(found, None, 0.0, 0, True)] == ["a", "b", "a#3", "a#2", "a#4"]
