@@ -132,13 +132,17 @@ class Attendant:
 
         if STOP() and self._asked is None:
             self._asked = time.monotonic()
-            self._wire.stop.remote()
+            self.tell_stop()
         if ray.wait([self._answer], timeout=timeout_s)[0]:
             lines, self._silent_s = ray.get(self._answer)
             self._answer = self._wire.take.remote()
             print("".join(lines), end="", flush=True)
         if self._wait and self._asked is None:
             self._wait.tell(time.monotonic() - self._begun if self._silent_s is None else self._silent_s)
+
+    def tell_stop(self) -> None:
+        """Passes the stop on; nobody waits for it to arrive."""
+        self._wire.stop.remote()
 
     def gives_up(self) -> bool:
         """True when the stop was passed on so long ago that nothing more is to be expected."""
