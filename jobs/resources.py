@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gaugan.errors import UserError
+from gaugan.plan import TrainingPlan
 
 FIRST_TOLD_S = 20.0
 """A usual start takes 10 to 15 s on two cores."""
@@ -63,6 +64,28 @@ def check_resources(workers: Workers) -> None:
             f"--num-workers {workers.count} --cpus-per-worker {workers.cpus}: Ray has {cpus} CPUs on this machine; "
             "lower one of the two"
         )
+
+
+def check_training_memory(plan: TrainingPlan, num_classes: int, num_workers: int) -> None:
+    """Refuses a training on this machine's CPUs that takes twice the free memory; warns of one that takes all of it.
+
+    The estimate is rough (gaugan.memory): what might work is never refused. Nothing is said of GPUs and clusters.
+    """
+    import psutil
+
+    from gaugan.memory import FLAGS, training_bytes
+
+    needed = None if plan.use_gpu or on_a_cluster() else training_bytes(plan, num_classes, num_workers)
+    if needed is None:
+        return
+    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    advice = f"{FLAGS[plan.system]}{' or --num-workers' * (num_workers > 1)}"
+    about = f"about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
+    sizes = f"--image-size {plan.image_size[0]} {plan.image_size[1]} --batch-size {plan.batch_size}"
+    if needed > 2 * free:
+        raise UserError(f"{sizes}: the training takes {about}; lower {advice}, or train on a GPU (--use-gpu)")
+    if needed > free:
+        print(f"warning: the training takes {about}; if it is killed, lower {advice}", flush=True)
 
 
 class Wait:

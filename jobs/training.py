@@ -20,7 +20,7 @@ from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
 from jobs.attending import Speaker, Wire, attended, stop_watch
 from jobs.command import JobConfig, begin, check_room, start_ray
-from jobs.resources import Workers, check_resources
+from jobs.resources import Workers, check_resources, check_training_memory
 from jobs.tracking import Tracker, attach, open_run
 
 
@@ -96,11 +96,12 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     check_models(config, pairs.classes)
     check_resume(plan)
     check_data(plan, pairs, log=print)
-    if job.dry_run:
-        return {"status": "dry-run"}
-    done = finished(plan)
+    done = None if job.dry_run else finished(plan)
     if done is not None:
         return done
+    check_training_memory(plan, pairs.classes.num_classes, job.num_workers)
+    if job.dry_run:
+        return {"status": "dry-run"}
     check_room(plan.output, 64 * 2**20, "the run")  # its checkpoints are measured once the networks stand
     start_ray(job)
     check_resources(Workers(job.num_workers, job.threads, job.use_gpu))
