@@ -72,8 +72,12 @@ def save(
     step: int,
     state: State,
     metrics: dict[str, float] | None = None,
+    run: dict[str, Any] | None = None,
 ) -> str:
-    """Writes a checkpoint folder and returns its URI; an existing folder of that name is replaced."""
+    """Writes a checkpoint folder and returns its URI; an existing folder of that name is replaced.
+
+    run: what else decided the numbers (gaugan.resume), for a checkpoint that is to be trained on.
+    """
     training = {"optimisers": state.get("optimisers", {}), "extra": state.get("extra", {})}
     _check_plain(training, "training state")
     buffer = io.BytesIO()
@@ -89,6 +93,7 @@ def save(
         "classes": classes.to_plain(),
         "classes_hash": classes.hash,
         "config": config,
+        "run": run or {},
         "metrics": metrics or {},
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "versions": {"gaugan": __version__, "torch": torch.__version__, "python": platform.python_version()},

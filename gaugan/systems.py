@@ -44,17 +44,21 @@ def build_style_vae(config: StyleVAEConfig, classes: ClassTable, image_size: Siz
 
 
 def build_spade(config: SpadeConfig, classes: ClassTable, image_size: Size, device: torch.device) -> System:
+    from gaugan import parallel
     from gaugan.features import load_features
     from gaugan.spade.style import load_style
     from gaugan.spade.system import SpadeSystem
 
+    features = load_features(config.features, device)
+    if features is not None and parallel.rank() == 0:
+        print(features.describe(), flush=True)
     return SpadeSystem(
         config,
         classes=classes,
         image_size=image_size,
         device=device,
         encoder=load_style(config.encoder, device) if config.encoder else None,
-        features=load_features(config.features, device),
+        features=features,
         judge=load_judge(config.judge, classes, device) if config.judge else None,
     )
 

@@ -23,12 +23,12 @@ from gaugan.batches import BatchSpec, batches, mixed, prefetch, to_device, whole
 from gaugan.config import from_plain
 from gaugan.data_check import check_data
 from gaugan.errors import UserError
-from gaugan.loop import Hooks, Outcome, Schedule, System, train
+from gaugan.loop import Hooks, Schedule, System, is_time, train
 from gaugan.pairs import Pairs
 from gaugan.plan import TrainingPlan
 from gaugan.progress import Progress
 from gaugan.regions import REGION_PRESETS
-from gaugan.resume import check_same_run
+from gaugan.resume import check_same_run, open_mixture, run_record, standing
 from gaugan.systems import SYSTEMS
 
 Item = TypeVar("Item")
@@ -38,6 +38,8 @@ CALIBRATION_BATCHES, CALIBRATION_SIZE = 30, 16
 smaller ones painting is visibly behind the previews of a training (docs/results.md)."""
 HURRIED_S = 5.0
 """So long a run that was asked to stop may still re-estimate, from however many batches (at least one)."""
+LOOK_S = 1.0
+"""In the middle of re-estimating and measuring it is asked so often whether to stop."""
 OPTIMISER_FACTOR = 3
 """A checkpoint's size in units of its weights: Adam keeps two more numbers for each."""
 
@@ -49,6 +51,8 @@ class Run:
     plan: TrainingPlan
     system: System
     pairs: Pairs
+    mixture: list[tuple[Pairs, int]]
+    """Further datasets, and how many pictures of a step each gives."""
     device: torch.device
     report: Report
     progress: Progress
@@ -57,6 +61,7 @@ class Run:
     metrics_step: int = -1
     saved_step: int = -1
     calibrated_step: int = -1
+    should_stop: Callable[[], bool] = lambda: False
     stopping: bool = False
     """Someone waits for the end: nothing but saving."""
     lines: list[str] = field(default_factory=list)
@@ -65,6 +70,11 @@ class Run:
     @property
     def is_main(self) -> bool:
         return parallel.rank() == 0
+
+    def is_stopping(self) -> bool:
+        """Asks whether to stop; also in the middle of long measurements, which are then dropped."""
+        self.stopping = self.stopping or self.should_stop()
+        return self.stopping
 
     def note(self, step: int, values: dict[str, float]) -> None:
         """Rank 0 appends to metrics.jsonl (the source of truth for curves); every rank tells its caller."""
@@ -96,8 +106,11 @@ def run_training(
     if start >= plan.steps:
         if run.is_main:
             print(f"{plan.output}: already at step {start} of {plan.steps}; nothing to do")
-        return _result(plan, Outcome("finished", start))
-    hooks = _hooks(run, should_stop)
+        return standing(plan, "finished", start)
+    run.should_stop = should_stop
+    hooks = _hooks(run)
+    if start and run.is_main and is_time(start, plan.evaluate_every, plan.steps) and not _is_measured(run, start):
+        _evaluate(run, start)
     source = prefetch(mixed(_parts(run), start, parallel.rank(), parallel.world_size()))
     schedule = Schedule(plan.steps, plan.report_every, plan.sample_every, plan.evaluate_every, plan.save_every)
     try:
@@ -112,7 +125,7 @@ def run_training(
         raise
     finally:
         source.close()  # type: ignore[attr-defined]
-    return _result(plan, outcome)
+    return standing(plan, outcome.status, outcome.step)
 
 
 def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[Run, int]:
@@ -126,8 +139,9 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
     config: Any = from_plain(entry.config, plan.config)
     is_main = parallel.rank() == 0
     saved = checkpoint.newest(plan.output, log=print if is_main else lambda text: None)
+    mixture = open_mixture(plan, pairs)
     if saved is not None:
-        check_same_run(plan, config, saved, pairs)
+        check_same_run(plan, config, saved, pairs, mixture)
     torch.manual_seed(plan.seed)
     system = entry.build(config, pairs.classes, plan.image_size, device)
     _check_room(plan, system)
@@ -135,7 +149,7 @@ def _prepare(plan: TrainingPlan, device: torch.device, report: Report) -> tuple[
     if saved is not None:
         system.load_state_dict(saved.state)
         start = saved.meta["step"]
-    run = Run(plan, system, pairs, device, report, Progress(plan.steps, start))
+    run = Run(plan, system, pairs, mixture, device, report, Progress(plan.steps, start))
     parallel.barrier()  # all have read before anything is removed
     if is_main:
         checkpoint.forget_after(plan.output, start)
@@ -162,18 +176,8 @@ def _check_room(plan: TrainingPlan, system: System) -> None:
 def _parts(run: Run) -> list[tuple[Pairs, BatchSpec]]:
     """The datasets of a step and how many pictures each gives."""
     plan = run.plan
-    others = [(Pairs.open(uri, run.pairs.classes), count) for uri, count in plan.mixture]
-    own = plan.batch_size - sum(count for _, count in others)
-    return [(pairs, _spec(plan, "train", count, plan.augment)) for pairs, count in [(run.pairs, own), *others]]
-
-
-def finished(plan: TrainingPlan) -> dict[str, Any] | None:
-    """run_training's result when the output already holds all the steps, else None."""
-    known = checkpoint.steps(plan.output)
-    if not known or known[-1] < plan.steps:
-        return None
-    print(f"{plan.output}: already at step {known[-1]} of {plan.steps}; nothing to do", flush=True)
-    return _result(plan, Outcome("finished", known[-1]))
+    own = plan.batch_size - sum(count for _, count in run.mixture)
+    return [(pairs, _spec(plan, "train", count, plan.augment)) for pairs, count in [(run.pairs, own), *run.mixture]]
 
 
 def _keep_metrics_up_to(run: Run, start: int) -> None:
@@ -200,7 +204,7 @@ def _spec(plan: TrainingPlan, split: str, batch_size: int, augment: str) -> Batc
     return BatchSpec(split, plan.image_size, batch_size, plan.seed, *how)
 
 
-def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
+def _hooks(run: Run) -> Hooks:
     """The hooks of one run; only rank 0 writes, evaluates and samples."""
     fixed = _fixed_batch(run)
 
@@ -219,11 +223,8 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
             storage.write_bytes(uri, images.encode_png(picture))
 
     def evaluate(step: int) -> None:
-        if run.is_main and not run.stopping:
-            _measure(run, step)
-        run.note(step, {f"held_out/{name}": value for name, value in run.metrics.items()})
-        if run.is_main and _is_best(run):
-            _save(run, step, is_best=True)
+        if run.is_main:
+            _evaluate(run, step)
         parallel.barrier()
 
     def save(step: int) -> None:
@@ -234,11 +235,7 @@ def _hooks(run: Run, should_stop: Callable[[], bool]) -> Hooks:
     def skipped(step: int) -> bool:
         return _note_skipped(run, step)
 
-    def stop() -> bool:
-        run.stopping = run.stopping or should_stop()
-        return run.stopping
-
-    return Hooks(report, sample, evaluate, save, skipped, stop)
+    return Hooks(report, sample, evaluate, save, skipped, run.is_stopping)
 
 
 def _evaluation_split(run: Run) -> str:
@@ -262,29 +259,46 @@ def _calibrate(run: Run, step: int) -> None:
         few = itertools.islice(batches(run.pairs, spec), CALIBRATION_BATCHES)
         calibrate = getattr(run.system, "calibrate", None)
         if calibrate:
-            seconds = HURRIED_S if run.stopping else math.inf
-            calibrate(to_device(batch, run.device) for batch in _within(few, seconds))
+            calibrate(to_device(batch, run.device) for batch in _unless_hurried(run, few))
         run.calibrated_step = step
 
 
-def _within(items: Iterable[Item], seconds: float) -> Iterator[Item]:
-    """The first of them, and more until that long has passed."""
-    begun = time.monotonic()
+def _unless_hurried(run: Run, items: Iterable[Item]) -> Iterator[Item]:
+    """The items; of a run that was asked to stop, before or meanwhile, only the first and more for HURRIED_S."""
+    begun = looked = time.monotonic()
     for item in items:
         yield item
-        if time.monotonic() - begun >= seconds:
+        now = time.monotonic()
+        if now - looked >= LOOK_S:
+            looked = now
+            run.is_stopping()
+        if run.stopping and now - begun >= HURRIED_S:
             return
 
 
-def _measure(run: Run, step: int) -> None:
-    """Measures on held-out pictures."""
+def _evaluate(run: Run, step: int) -> None:
+    """Measures on held-out pictures, notes it, and saves a new best.
+
+    A measurement that a stop falls into is dropped: the resumed run begins with it.
+    """
+    if run.stopping:
+        return
     plan = run.plan
     _calibrate(run, step)
     spec = _spec(plan, _evaluation_split(run), plan.evaluate_batch, "none")
-    held_out = whole_split(run.pairs, spec, plan.evaluate_limit)
-    run.metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
-    run.metrics_step = step
-    print(f"held-out at step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in run.metrics.items()), flush=True)
+    held_out = _unless_hurried(run, whole_split(run.pairs, spec, plan.evaluate_limit))
+    metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
+    if run.stopping:
+        return
+    run.metrics, run.metrics_step = metrics, step
+    print(f"held-out at step {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
+    run.note(step, {f"held_out/{name}": value for name, value in metrics.items()})
+    if _is_best(run):
+        _save(run, step, is_best=True)
+
+
+def _is_measured(run: Run, step: int) -> bool:
+    return any(f'{{"step": {step},' in line and '"held_out/' in line for line in run.lines)
 
 
 def _is_best(run: Run) -> bool:
@@ -310,6 +324,7 @@ def _save(run: Run, step: int, is_best: bool = False) -> None:
         step=step,
         state=run.system.state_dict(),
         metrics=metrics,
+        run=run_record(plan, run.pairs, run.mixture),
     )
     run.saved_step = step
     checkpoint.point(plan.output, "last", step, metrics)
@@ -327,14 +342,3 @@ def _note_skipped(run: Run, step: int) -> bool:
     if run.is_main and step not in known:
         storage.write_json(uri, [*known, step])
     return step in known
-
-
-def _result(plan: TrainingPlan, outcome: Outcome) -> dict[str, Any]:
-    last, best = checkpoint.pointed(plan.output, "last"), checkpoint.pointed(plan.output, "best")
-    return {
-        "status": outcome.status,
-        "step": outcome.step,
-        "checkpoint": storage.join(plan.output, last["checkpoint"]) if last else "",
-        "metrics": last["metrics"] if last else {},
-        "best": best or last,
-    }

@@ -21,6 +21,7 @@ from gaugan.pairs import Pairs
 from gaugan.progress import Progress
 from jobs.command import STOP, JobConfig, begin, check_room, run, start_ray
 from jobs.recorded import recorded
+from jobs.resources import Starting, Workers, check_resources
 from jobs.tracking import resolve_model
 
 SLICE_ROWS = 8
@@ -67,6 +68,8 @@ def main(config: Config) -> dict[str, Any]:
         print("\n".join([f"{config.output}: measured already; nothing to do", *table(known)]), flush=True)
         return known
     check_room(config.output, 64 * 2**20, "metrics and gallery")
+    start_ray(config)
+    check_resources(needed(config))
     begin(config)
     with recorded(config, "evaluate") as tracker:
         measured = _measure(config, models, total)
@@ -125,9 +128,13 @@ def _independence(judge_hash: str, pairs: Pairs) -> dict[str, Any]:
     return {"is_the_labeller": False, "note": "the judge is another U-Net than the one that made the label maps"}
 
 
+def needed(config: Config) -> Workers:
+    """What the evaluating workers need."""
+    return Workers(config.num_workers, config.threads, config.use_gpu)
+
+
 def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, dict[str, Any]] | None:
     """(all parts added, features of training pictures), or None when asked to stop."""
-    start_ray(config)
     import ray
 
     from gaugan.evaluation import add
@@ -140,13 +147,14 @@ def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, d
         "device": "cuda" if config.use_gpu else "cpu",
     }  # fmt: skip
     workers = [create.remote() for _ in range(config.num_workers)]
+    starting = Starting(needed(config), workers)
     loading = {worker.load.remote(**settings): worker for worker in workers}
     training = workers[0].training_features.remote(total)
     shown = [round(place * (total - 1) / max(1, config.gallery - 1)) for place in range(min(config.gallery, total))]
     slices = [(start, min(start + SLICE_ROWS, total)) for start in range(0, total, SLICE_ROWS)]
     parts: dict[int, Any] = {}
     progress = Progress(total, unit="label map")
-    for start, part in _shared_out(loading, slices, total, shown):
+    for start, part in _shared_out(loading, slices, total, shown, starting):
         if part is None:
             return None
         parts[start] = part
@@ -155,7 +163,7 @@ def _measure(config: Config, models: dict[str, str], total: int) -> tuple[Any, d
 
 
 def _shared_out(
-    loading: dict[Any, Any], slices: list[tuple[int, int]], total: int, shown: list[int]
+    loading: dict[Any, Any], slices: list[tuple[int, int]], total: int, shown: list[int], starting: Starting
 ) -> Iterator[tuple[int, Any]]:
     """(start, Part) of each slice as it is done, one slice at a time per worker; a None part means: asked to stop.
 
@@ -172,6 +180,7 @@ def _shared_out(
                 ray.kill(worker)
             yield 0, None
             return
+        starting.look()
         for reference in ready:
             worker, start = running.pop(reference)
             part = _fetched(reference)

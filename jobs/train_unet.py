@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gaugan.errors import UserError
 from gaugan.unet.config import UNetConfig
 from jobs.command import run
 from jobs.training import TrainingJob, train
@@ -18,6 +19,9 @@ from jobs.training import TrainingJob, train
 class TrainUNet(TrainingJob):
     """Flags of jobs/train_unet.py."""
 
+    steps: int = 1000
+    """Optimiser steps in all. The learning rate falls until there, so a longer run is another one: begin it from a
+    finished one with --initial OLD --output NEW."""
     augment: Literal["none", "flip", "mild", "strong"] = "strong"
     """Random changes of each training picture."""
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -25,8 +29,28 @@ class TrainUNet(TrainingJob):
 
 def main(config: TrainUNet) -> dict[str, Any]:
     """Trains, registers the model as `unet`, and returns the result."""
-    unet = config.unet if config.unet.decay_steps else dataclasses.replace(config.unet, decay_steps=config.steps)
-    return train(config, "unet", unet, registered_name="unet")
+    return train(config, "unet", with_decay(config), registered_name="unet")
+
+
+def with_decay(config: TrainUNet) -> UNetConfig:
+    """The U-Net's config with the step at which its learning rate has fallen.
+
+    Raises UserError when the output holds a run whose rate falls to another step: it would not be the same run.
+    """
+    from gaugan import checkpoint
+
+    if config.unet.decay_steps:
+        return config.unet
+    known = checkpoint.steps(config.output)
+    meta = checkpoint.read_meta(checkpoint.step_uri(config.output, known[-1])) if known else {}
+    there = meta.get("config", {}).get("decay_steps", config.steps) if meta.get("system") == "unet" else config.steps
+    if there != config.steps:
+        raise UserError(
+            f"--steps {config.steps}: {config.output} holds a run whose learning rate falls until step {there}. Give "
+            f"--steps {there} to finish that run; or begin one of {config.steps} steps from its weights with --initial "
+            f"{config.output} --output ANOTHER; or go on at its lowest rate with --decay-steps {there}"
+        )
+    return dataclasses.replace(config.unet, decay_steps=config.steps)
 
 
 if __name__ == "__main__":

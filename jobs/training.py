@@ -8,11 +8,8 @@ same run.
 from __future__ import annotations
 
 import contextlib
-import io
-import threading
 import uuid
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +18,10 @@ from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
-from jobs.command import STOP, JobConfig, begin, check_room, start_ray
+from jobs.attending import Speaker, Wire, attended, stop_watch
+from jobs.command import JobConfig, begin, check_room, start_ray
+from jobs.resources import Workers, check_resources, check_training_memory
 from jobs.tracking import Tracker, attach, open_run
-
-POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,7 @@ class TrainingJob(JobConfig):
     batch_size: int = 16
     """Pictures per step over all workers."""
     steps: int = 1000
-    """Optimiser steps in all; a finished run with more steps continues."""
+    """Optimiser steps in all; a finished run continues when it is given more."""
     mix_in: tuple[str, ...] = ()
     """Further datasets for every step, URI=PICTURES each (such as drawn=6): so many of --batch-size come from there."""
     augment: Literal["none", "flip", "mild", "strong"] = "mild"
@@ -64,6 +61,11 @@ class TrainingJob(JobConfig):
     max_failures: int = 2
     """Crashed workers are restarted from the newest checkpoint so many times."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise UserError(f"--steps {self.steps}: must be at least 1")
+
     def plan(self, system: str, config: Any) -> TrainingPlan:
         """The training plan that these flags describe."""
         if self.batch_size % self.num_workers:
@@ -86,25 +88,26 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     """
     from gaugan.data_check import check_data
     from gaugan.pairs import Pairs
-    from gaugan.resume import check_resume
+    from gaugan.resume import check_resume, finished
     from gaugan.systems import check_models
-    from gaugan.training import finished
 
     plan = job.plan(system, config)
     pairs = Pairs.open(plan.data)
     check_models(config, pairs.classes)
     check_resume(plan)
     check_data(plan, pairs, log=print)
-    if job.dry_run:
-        return {"status": "dry-run"}
-    done = finished(plan)
+    done = None if job.dry_run else finished(plan)
     if done is not None:
         return done
+    check_training_memory(plan, pairs.classes.num_classes, job.num_workers)
+    if job.dry_run:
+        return {"status": "dry-run"}
     check_room(plan.output, 64 * 2**20, "the run")  # its checkpoints are measured once the networks stand
+    start_ray(job)
+    check_resources(Workers(job.num_workers, job.threads, job.use_gpu))
     begin(job)
     tracker = open_run(job.tracking, job.output, system, job)
     try:
-        start_ray(job)
         result = fit(plan, tracker, num_workers=job.num_workers, threads=job.threads, max_failures=job.max_failures)
     except BaseException:
         tracker.finish("FAILED")
@@ -164,20 +167,42 @@ def fit(
         ),
     )
     try:
-        outcome = attended(trainer.fit, wire).return_value
+        ended = attended(trainer.fit, wire, Workers(num_workers, threads, plan.use_gpu))
     except ray.train.TrainingFailedError as error:
         if not ended_by_the_system(error):
             raise
         raise UserError(
             f"a worker was ended by the system {max_failures + 1} times, most likely because memory ran out: lower "
-            f"--batch-size ({plan.batch_size}), --image-size {plan.image_size} or --num-workers ({num_workers}). The "
-            f"newest checkpoint stays; the same command continues from it. Ray says: {str(error).strip()[-500:]}"
+            f"--batch-size ({plan.batch_size}), --image-size {plan.image_size} or --num-workers ({num_workers}). "
+            f"{advice_to_continue(plan)}. Ray says: {str(error).strip()[-500:]}"
         ) from error
     finally:
         storage.remove(scratch)
+    if ended is None:
+        return left_behind(plan)
+    outcome: dict[str, Any] = ended.return_value
     if "user_error" in outcome:
         raise UserError(outcome["user_error"])
     return outcome
+
+
+def advice_to_continue(plan: TrainingPlan) -> str:
+    """What a run that ended for lack of memory leaves, and how to go on with it."""
+    from gaugan.resume import stopped, way_out
+
+    step = stopped(plan)["step"]
+    if not step:
+        return "Nothing was saved yet, so the same --output may be used with other sizes"
+    return f"The checkpoint of step {step} stays; the same sizes continue from it, others need {way_out(plan)}"
+
+
+def left_behind(plan: TrainingPlan) -> dict[str, Any]:
+    """The result of a run whose workers did not answer a stop in time, or had never started."""
+    from gaugan.resume import stopped
+
+    result = stopped(plan)
+    print(f"the workers had not started or did not answer in time; what is saved is of step {result['step']}", flush=True)
+    return result
 
 
 def ended_by_the_system(error: Exception) -> bool:
@@ -190,31 +215,6 @@ def ended_by_the_system(error: Exception) -> bool:
         WorkerHealthCheckFailedError,
     )
     return any(isinstance(failure, gone) for failure in getattr(error, "worker_failures", {}).values())
-
-
-class Wire:
-    """An actor between driver and workers: lines to print one way, the wish to stop the other way."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.lines: list[str] = []
-
-    def stop(self) -> None:
-        """The driver asks the workers to save and end."""
-        self.stopped = True
-
-    def is_stopped(self) -> bool:
-        """A worker asks."""
-        return self.stopped
-
-    def say(self, text: str) -> None:
-        """A worker's text for the driver's terminal."""
-        self.lines.append(text)
-
-    def take(self) -> list[str]:
-        """The driver fetches what was said."""
-        lines, self.lines = self.lines, []
-        return lines
 
 
 def worker(payload: dict[str, Any]) -> dict[str, Any]:
@@ -236,64 +236,3 @@ def worker(payload: dict[str, Any]) -> dict[str, Any]:
             )
         except UserError as error:  # a mistake of the user's is not mended by a restart
             return {"user_error": str(error)}
-
-
-class Speaker(io.TextIOBase):
-    """A stdout whose lines go over the wire; other ranks stay silent."""
-
-    def __init__(self, wire: Any, silent: bool) -> None:
-        self.wire, self.silent, self.begun = wire, silent, ""
-
-    def write(self, text: str) -> int:
-        *lines, self.begun = (self.begun + text).split("\n")
-        if lines and not self.silent:
-            self.wire.say.remote("".join(f"{line}\n" for line in lines))
-        return len(text)
-
-
-def stop_watch(wire: Any) -> Callable[[], bool]:
-    """Asks the wire in the background, so that a step never waits for it."""
-    import ray
-
-    seen = threading.Event()
-
-    def poll() -> None:
-        while not seen.wait(POLL_S):
-            try:
-                if ray.get(wire.is_stopped.remote(), timeout=10):
-                    seen.set()
-            except Exception:
-                return
-
-    threading.Thread(target=poll, daemon=True, name="stop-watch").start()
-    return seen.is_set
-
-
-def attended(call: Callable[[], Any], wire: Any) -> Any:
-    """Runs `call` in a thread, prints what the workers say, and passes a stop on.
-
-    In a thread, because signals reach the main thread only, where Ray Train would take over Ctrl-C and drop the run.
-    """
-    import ray
-
-    outcome: dict[str, Any] = {}
-
-    def target() -> None:
-        try:
-            outcome["value"] = call()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=target, name="ray-train", daemon=True)
-    thread.start()
-    told = False
-    while thread.is_alive():
-        thread.join(POLL_S)
-        if STOP() and not told:
-            told = True
-            ray.get(wire.stop.remote())
-        print("".join(ray.get(wire.take.remote())), end="", flush=True)
-    print("".join(ray.get(wire.take.remote())), end="", flush=True)
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -10,21 +9,33 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
+from tiny_models import save_spade, save_unet
 
 from gaugan import checkpoint
 from gaugan.errors import UserError
 from gaugan.images import encode_png
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
-from gaugan.pairs import Pair, PairsWriter
+from gaugan.pairs import Pair, Pairs, PairsWriter
 from gaugan.portraits import draw_portrait
+from gaugan.resume import run_record
 from gaugan.spade.config import SpadeConfig
-from jobs import train_gaugan
+from gaugan.systems import build_spade
+from gaugan.unet.config import UNetConfig
+from jobs import attending, evaluate, resources, train_encoder, train_gaugan, train_unet
+from jobs.command import STOP
+from jobs.resources import Workers, check_resources
+from jobs.train_encoder import TrainEncoder
 from jobs.train_gaugan import TrainGauGAN
+from jobs.train_unet import TrainUNet
+from jobs.training import TrainingJob
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = SpadeConfig(
@@ -61,7 +72,7 @@ def job(pairs: str, output: Path, **changes: Any) -> TrainGauGAN:
         sample_every=None,
         cpus_per_worker=1,
     )
-    return dataclasses.replace(base, **changes)
+    return replace(base, **changes)
 
 
 def weights(output: Path) -> bytes:
@@ -160,6 +171,148 @@ def test_sigterm_saves_ends_soon_and_names_the_command_that_continues(pairs: str
     assert saved is not None and saved.meta["step"] > 0
 
 
+@pytest.fixture
+def stop() -> Iterator[Callable[[], None]]:
+    """Asks this process's job to stop, as SIGTERM would; taken back after the test."""
+    yield STOP.event.set
+    STOP.event.clear()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("which", ["train", "evaluate"])
+def test_a_cluster_without_room_is_waited_for_aloud_and_a_stop_ends_the_wait(
+    ray_local: None, pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str,
+    stop: Callable[[], None], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # as in a submitted job; the Ray that is running is used
+    monkeypatch.setattr(resources, "FIRST_TOLD_S", 2.0)
+    threading.Timer(5.0, stop).start()
+    begun = time.monotonic()
+    if which == "train":
+        result = train_gaugan.main(job(pairs, tmp_path / "run", cpus_per_worker=64))
+        assert (result["status"], result["step"], result["checkpoint"]) == ("stopped", 0, "")
+    else:
+        models = {"model": save_spade(tmp_path / "gaugan"), "judge": save_unet(tmp_path / "judge")}
+        flags: dict[str, Any] = {"input": pairs, "tracking": "none", "cpus_per_worker": 64, **models}
+        assert evaluate.main(evaluate.Config(output=str(tmp_path / "run"), **flags)) == {}
+    assert time.monotonic() - begun < 25
+    told = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
+    assert len(told) == 1 and "waiting for 1 worker of 64 CPUs to start; the cluster has 4 CPUs and" in told[0]
+    assert not (tmp_path / "run" / ".ray").exists()
+
+
+@pytest.mark.ray
+def test_workers_that_do_not_answer_a_stop_are_left_and_the_newest_checkpoint_counts(
+    ray_local: None, pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(attending, "GIVE_UP_S", 2.0)
+    monkeypatch.setattr(attending.Attendant, "tell_stop", lambda self: None)  # it gets lost
+    saved = tmp_path / "run" / "checkpoints" / "step_00000002" / "meta.json"
+
+    def stop_once_saved() -> None:
+        while not saved.exists():
+            time.sleep(0.02)
+        stop()
+
+    threading.Thread(target=stop_once_saved).start()
+    result = train_gaugan.main(job(pairs, tmp_path / "run", steps=100_000, keep=1000))
+    assert result["status"] == "stopped" and result["step"] >= 2
+    assert "did not answer in time; what is saved is of step" in capsys.readouterr().out
+    kill_workers()
+
+
+def test_workers_that_a_private_ray_has_no_room_for_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    check_resources(Workers(1, 4, use_gpu=True))
+    with pytest.raises(UserError, match="--use-gpu --num-workers 2: .* this machine has 1; lower --num-workers to 1"):
+        check_resources(Workers(2, 2, use_gpu=True))
+    with pytest.raises(UserError, match="--num-workers 3 --cpus-per-worker 2: Ray has 4 CPUs"):
+        check_resources(Workers(3, 2))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    with pytest.raises(UserError, match="this machine has 0; leave --use-gpu out, or submit the job to a cluster"):
+        check_resources(Workers(1, 1, use_gpu=True))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    check_resources(Workers(8, 8, use_gpu=True))
+
+
+@pytest.mark.ray
+def test_without_the_workers_that_are_asked_for_nothing_is_written(
+    ray_local: None, pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match="--cpus-per-worker 64: Ray has 4 CPUs"):
+        train_gaugan.main(job(pairs, tmp_path / "run", cpus_per_worker=64))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_painter_is_trained_without_is_said_with_the_flag_that_gives_it(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_gaugan.main(job(pairs, tmp_path / "run", dry_run=True))
+    told = capsys.readouterr().out
+    assert "warning: perceptual features: none" in told and "--features unet:RUN" in told and "vgg19[:FILE]" in told
+    assert "warning: judge: none" in told and "--judge RUN" in told and "no checkpoint is chosen as the best" in told
+    unet = save_unet(tmp_path / "unet")
+    train_gaugan.main(
+        job(pairs, tmp_path / "run", dry_run=True, spade=replace(TINY, features=f"unet:{unet}", judge=unet))
+    )
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_the_features_that_are_used_are_named_when_they_are_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet = save_unet(tmp_path / "unet")
+    build_spade(replace(TINY, features=f"unet:{unet}"), PORTRAIT_CLASSES, (32, 32), torch.device("cpu"))
+    assert f"perceptual features: unet:{unet} (sha256 {checkpoint.load(unet).hash})" in capsys.readouterr().out
+
+
+def test_a_number_of_steps_that_makes_no_sense_is_refused_by_its_own_name(pairs: str, tmp_path: Path) -> None:
+    for kind in (TrainUNet, TrainEncoder, TrainGauGAN):
+        with pytest.raises(UserError, match="^--steps -5: must be at least 1"):
+            kind(input=pairs, output=str(tmp_path), steps=-5)
+
+
+def test_a_longer_unet_run_is_refused_with_the_ways_to_go_on_which_work(pairs: str, tmp_path: Path) -> None:
+    unet = UNetConfig(widths=(16, 8, 8, 8, 8), encoder_weights="none", half_size_share=0)
+    flags: dict[str, Any] = {"input": pairs, "tracking": "none", "image_size": (32,), "dry_run": True}
+    first = TrainUNet(output=str(tmp_path / "run"), steps=100, unet=unet, **flags)
+    save(first, "unet", train_unet.with_decay(first))
+    assert train_unet.main(first)["status"] == "dry-run"
+    longer = replace(first, steps=150)
+    advice = f"falls until step 100. Give --steps 100 .*--initial {first.output} --output ANOTHER; .*--decay-steps 100"
+    with pytest.raises(UserError, match=f"^--steps 150: {first.output} .*{advice}"):
+        train_unet.main(longer)
+    begun_anew = replace(longer, output=str(tmp_path / "other"), unet=replace(unet, initial=first.output))
+    at_the_lowest_rate = replace(longer, unet=replace(unet, decay_steps=100))
+    for config in (begun_anew, at_the_lowest_rate):
+        assert train_unet.main(config)["status"] == "dry-run"
+
+
+def test_a_longer_run_of_the_encoder_or_the_painter_is_the_same_run(pairs: str, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"input": pairs, "tracking": "none", "image_size": (32,), "dry_run": True}
+    encoder = TrainEncoder(output=str(tmp_path / "encoder"), steps=4, **flags)
+    painter = TrainGauGAN(output=str(tmp_path / "painter"), steps=4, spade=TINY, **flags)
+    save(encoder, "style_vae", encoder.vae)
+    save(painter, "spade", painter.spade)
+    assert train_encoder.main(replace(encoder, steps=8))["status"] == "dry-run"
+    assert train_gaugan.main(replace(painter, steps=8))["status"] == "dry-run"
+
+
+def save(job: TrainingJob, system: str, config: Any) -> None:
+    """A checkpoint of the job's last step, with its record and without networks."""
+    plan = job.plan(system, config)
+    checkpoint.save(
+        checkpoint.step_uri(plan.output, plan.steps), system=system, config=plan.config, classes=PORTRAIT_CLASSES,
+        image_size=plan.image_size, step=plan.steps, state={"networks": {}},
+        run=run_record(plan, Pairs.open(plan.data), []),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -170,7 +323,7 @@ def test_sigterm_saves_ends_soon_and_names_the_command_that_continues(pairs: str
 def test_a_model_that_is_missing_is_refused_before_anything_is_written(
     pairs: str, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    spade = dataclasses.replace(TINY, **changes)
+    spade = replace(TINY, **changes)
     with pytest.raises(ValueError, match=message):
         train_gaugan.main(job(pairs, tmp_path / "run", spade=spade, dry_run=True))
     assert not (tmp_path / "run").exists()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from toys import SIZE, TOY, ToySystem, write_pairs
 from gaugan import checkpoint, storage, training
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
+from gaugan.resume import check_resume
 from gaugan.systems import SYSTEMS
 from gaugan.training import run_training
 
@@ -191,6 +193,93 @@ def test_other_settings_for_the_same_output_are_refused_by_name(plan: TrainingPl
     with pytest.raises(UserError, match=words):
         run_training(replace(plan, **change))
     assert run_training(replace(plan, config={"learning_rate": 0.05}))["status"] == "finished"
+
+
+def other_data(plan: TrainingPlan, folder: Path) -> TrainingPlan:
+    return replace(plan, data=write_pairs(str(folder / "other"), train=12))
+
+
+def mixed_in(plan: TrainingPlan, folder: Path) -> TrainingPlan:
+    return replace(plan, mix_in=(f"{write_pairs(str(folder / 'mixed'), train=5)}=1",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_data, r"input: there .*/data.* \(content \w{16}\), now .*/other \(content \w{16}\)"),
+        (mixed_in, r"mix_in: there none, now .*/mixed=1 \(content \w{16}\)"),
+        (lambda plan, _: replace(plan, seed=7), "seed: there 3, now 7"),
+        (lambda plan, _: replace(plan, batch_size=3), "batch_size: there 4, now 3"),
+        (lambda plan, _: replace(plan, augment="strong"), "augment: there 'mild', now 'strong'"),
+        (lambda plan, _: replace(plan, preprocess="resize_and_crop"), "preprocess: there 'fit'"),
+        (lambda plan, _: replace(plan, seed=7, augment="none"), "seed: there 3, now 7; augment: there 'mild'"),
+    ],
+)
+def test_a_run_is_never_continued_with_what_would_give_other_numbers(
+    plan: TrainingPlan, tmp_path: Path, change: Callable[[TrainingPlan, Path], TrainingPlan], words: str
+) -> None:
+    run_training(replace(plan, steps=6))
+    other = change(plan, tmp_path)
+    for refuses in (check_resume, run_training):
+        with pytest.raises(UserError, match=f"holds a run with other settings.*{words}.*another --output"):
+            refuses(other)
+    assert checkpoint.steps(plan.output) == [6]
+
+
+def test_what_does_not_change_the_numbers_may_change_between_two_sittings(plan: TrainingPlan, tmp_path: Path) -> None:
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    run_training(replace(plan, steps=10))
+    moved = tmp_path / "moved"
+    shutil.copytree(plan.data, moved)
+    free = {"report_every": 3, "sample_every": None, "evaluate_every": 5, "save_every": 7, "keep": 1}
+    run_training(replace(plan, data=str(moved), **free))  # type: ignore[arg-type]
+    assert same_state(plan.output, straight.output)
+
+
+def test_a_run_of_an_older_version_that_recorded_less_goes_on(
+    plan: TrainingPlan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training(replace(plan, steps=6))
+    uri = storage.join(checkpoint.step_uri(plan.output, 6), "meta.json")
+    storage.write_json(uri, {name: value for name, value in storage.read_json(uri).items() if name != "run"})
+    check_resume(replace(plan, seed=7))
+    assert "which did not record input, mix_in, seed" in capsys.readouterr().out
+    run_training(plan)
+    with pytest.raises(UserError, match="seed: there 3, now 7"):
+        check_resume(replace(plan, seed=7))
+
+
+def test_settings_bind_nothing_before_the_first_checkpoint(plan: TrainingPlan, tmp_path: Path) -> None:
+    storage.write_json(f"{plan.output}/run.json", {})
+    check_resume(plan)
+    assert run_training(replace(plan, seed=7, batch_size=2))["status"] == "finished"
+
+
+def test_a_measurement_that_a_stop_falls_into_is_done_by_the_resumed_run(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = replace(plan, output=plan.output + "-straight")
+    run_training(straight)
+    measured = ToySystem.evaluate
+
+    def stopped_in_the_middle(self: ToySystem, batches: Iterator[dict[str, torch.Tensor]]) -> dict[str, float]:
+        stop.append(self.seen == 16)
+        return measured(self, batches)
+
+    stop = [False]
+    with monkeypatch.context() as patch:
+        patch.setattr(ToySystem, "evaluate", stopped_in_the_middle)
+        patch.setattr(training, "LOOK_S", 0.0)
+        patch.setattr(training, "HURRIED_S", 0.0)
+        result = run_training(replace(plan, evaluate_batch=1), should_stop=lambda: stop[-1])
+    assert (result["status"], result["step"]) == ("stopped", 16)
+    assert [line["step"] for line in lines(plan.output) if "held_out/score" in line] == [8]
+    run_training(replace(plan, evaluate_batch=1))
+    for key in ("loss", "held_out/score"):
+        mine, theirs = ([line[key] for line in lines(uri) if key in line] for uri in (plan.output, straight.output))
+        assert mine == theirs
+    assert same_state(plan.output, straight.output)
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_first_step(

@@ -29,7 +29,7 @@ class UNetConfig:
     warmup_steps: int = 100
     """Steps over which the learning rate grows from 0."""
     decay_steps: int = 0
-    """Steps until the learning rate has fallen to 1 % (cosine); the training job sets it to --steps. 0 = constant."""
+    """Steps until the learning rate has fallen to 1 % (cosine). 0 = constant; in train_unet 0 = --steps."""
     half_size_share: float = 0.5
     """Share of decay_steps that is trained at half the image size, four times cheaper (if that is 128 px or more)."""
     dice: float = 1.0
