@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gaugan import storage
-from gaugan.config import from_plain, to_plain
+from gaugan.config import check_numbers, from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
@@ -64,6 +64,10 @@ class TrainingJob(JobConfig):
     max_failures: int = 2
     """Crashed workers are restarted from the newest checkpoint so many times."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self, not_negative=("max_failures",))
+
     def plan(self, system: str, config: Any) -> TrainingPlan:
         """The training plan that these flags describe."""
         if self.batch_size % self.num_workers:
@@ -92,7 +96,7 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
 
     plan = job.plan(system, config)
     pairs = Pairs.open(plan.data)
-    check_models(config, pairs.classes)
+    check_models(config, pairs.classes, plan.image_size)
     check_resume(plan)
     check_data(plan, pairs, log=print)
     if job.dry_run:

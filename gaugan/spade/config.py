@@ -144,10 +144,9 @@ class SpadeConfig:
     def __post_init__(self) -> None:
         sizes = ("ngf", "spade_hidden", "ndf", "num_discriminators", "discriminator_layers", "z_dim", "nef")
         steps = ("decay_steps", "decay_every", "d_steps_per_g")
-        weights = ("lambda_feat", "lambda_perceptual", "beta1", "beta2", "resnet_downsamplings", "resnet_blocks")
-        check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), weights)
-        if self.lambda_kld is not None and self.lambda_kld < 0:
-            raise UserError(f"--lambda-kld {self.lambda_kld}: must be 0 or more")
+        weights = ("lambda_feat", "lambda_perceptual", "lambda_kld", "beta1", "beta2")
+        resnet = ("resnet_downsamplings", "resnet_blocks")
+        check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), (*weights, *resnet))
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
             if getattr(self, name) % 2 == 0 or getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be odd")
