@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,6 +165,19 @@ class SpadeConfig:
     def kld_reduction(self) -> Literal["mean", "sum"]:
         """Over the pictures of a worker."""
         return "sum" if self.mode == "faithful" else "mean"
+
+
+def held_out_metrics(config: SpadeConfig, class_names: Sequence[str]) -> list[str]:
+    """What a run of this config measures on held-out pictures; classes that don't occur there are left out then."""
+    terms = {
+        "g_gan": True,
+        "g_feat": bool(config.lambda_feat),
+        "g_perceptual": config.features != "none" and bool(config.lambda_perceptual),
+        **dict.fromkeys(("d_real", "d_fake", "l1"), True),
+        **dict.fromkeys(("style_effect", "active_units"), config.style != "none"),
+    }
+    judged = ["miou", "accuracy", *(f"iou_{name}" for name in class_names)] if config.judge else []
+    return [*(name for name, measured in terms.items() if measured), *(f"consistency_{name}" for name in judged)]
 
 
 def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int, decay_every: int = 1) -> float:
