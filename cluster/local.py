@@ -1,8 +1,8 @@
 """A small cluster on this machine: a Ray head that takes jobs, and an MLflow server, on loopback only.
 
-python -m cluster.local up        starts both and prints what to export
-python -m cluster.local status
-python -m cluster.local down      ends what `up` started, and nothing else
+    python -m cluster.local up        starts both and prints what to export
+    python -m cluster.local status
+    python -m cluster.local down      ends what `up` started, and nothing else
 
 Both run in a folder of their own (--folder); another --folder with other ports is another cluster. Other Ray instances
 of this machine are not touched, nor is Ray's token in the home directory: the cluster has its own, in its folder.
@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from gaugan import storage
 from gaugan.config import from_plain, parse, to_plain
 from gaugan.errors import UserError
@@ -31,13 +33,14 @@ from gaugan.errors import UserError
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
 class LocalCluster:
     """Flags of cluster.local."""
 
-    action: Literal["up", "down", "status"]
+    action: tyro.conf.Positional[Literal["up", "down", "status"]]
     """What to do."""
     folder: str = "runs/cluster"
     """Where the cluster keeps its state, MLflow's database and artifacts, and the logs."""
@@ -54,7 +57,23 @@ class LocalCluster:
 
     def __post_init__(self) -> None:
         if self.action not in ("up", "down", "status"):
-            raise UserError(f"--action {self.action}: one of up, down, status")
+            raise UserError(f"{self.action}: give one of up, down, status")
+        for name, value, least in (("cpus", self.cpus, 0), ("gpus", self.gpus, -1)):
+            if value < least:
+                raise UserError(f"--{name} {value}: must be {least} (all) or more")
+        self._check_ports()
+
+    def _check_ports(self) -> None:
+        """Ray's head and the dashboard each take the port after theirs as well."""
+        taken: dict[int, str] = {}
+        for name, count in (("ray_port", 2), ("dashboard_port", 2), ("mlflow_port", 1)):
+            port, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if not 1 <= port <= LAST_PORT + 1 - count:
+                raise UserError(f"{flag} {port}: allowed are 1 to {LAST_PORT + 1 - count}")
+            for used in range(port, port + count):
+                if used in taken:
+                    raise UserError(f"{flag} {port}: port {used} is {taken[used]}'s already; choose another")
+                taken[used] = flag
 
     @property
     def root(self) -> Path:
@@ -102,16 +121,18 @@ class State:
 
 def up(config: LocalCluster) -> None:
     """Starts what is not running yet and waits until both answer."""
-    config.root.mkdir(parents=True, exist_ok=True)
     services = [service for service in read_state(config).services if service.is_alive()]
     running = {service.name for service in services}
+    for name, port in (("ray", config.dashboard_port), ("mlflow", config.mlflow_port)):
+        if name not in running:
+            _check_port(port, name)
+    config.root.mkdir(parents=True, exist_ok=True)
     _make_token(config.token)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs are started as `python ...`
     environment = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(config.token)}
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # no other node could take over
     for name, command in commands(config).items():
         if name not in running:
-            _check_port(config.dashboard_port if name == "ray" else config.mlflow_port, name)
             services.append(_start(config, name, command, environment))
             write_state(config, State(services, to_plain(config)))
     _wait(services, {"ray": f"{config.dashboard}/api/version", "mlflow": f"{config.mlflow}/health"}, config)
@@ -253,11 +274,8 @@ def write_state(config: LocalCluster, state: State) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the action is its first word."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words = ["--action", *words]
-    config = parse(LocalCluster, words, __doc__ or "")
+    """The command line."""
+    config = parse(LocalCluster, argv, __doc__ or "", program="python -m cluster.local")
     try:
         if config.action == "status":
             return 0 if status(config) else 1

@@ -181,12 +181,15 @@ def read_meta(uri: str) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = storage.read_json(storage.join(uri, "meta.json"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{uri}: no checkpoint there (meta.json can't be read: {error})") from error
+        what = "it has no meta.json" if isinstance(error, FileNotFoundError) else f"its meta.json: {error}"
+        raise UserError(f"{uri}: no checkpoint there ({what}); give the folder of a run or of a checkpoint") from error
     if not isinstance(meta, dict) or meta.get("format") != "checkpoint" or REQUIRED - set(meta):
         raise UserError(f"{uri}: meta.json is not that of a checkpoint")
     if meta["format_version"] != FORMAT_VERSION:
         version = meta["format_version"]
-        raise UserError(f"{uri}: checkpoint format {version}, this suite reads {FORMAT_VERSION}; update the suite")
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = "a newer suite wrote it: update this one" if newer else "train it anew, or use the suite of that time"
+        raise UserError(f"{uri}: checkpoint format {version}, this suite reads {FORMAT_VERSION}; {advice}")
     if any(storage.name(name) != name for name in meta["files"]):
         raise UserError(f"{uri}: meta.json names files outside the checkpoint; it is not used")
     return meta

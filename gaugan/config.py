@@ -7,12 +7,14 @@ without a prefix (`--learning-rate`), so names must differ within one job.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -24,12 +26,17 @@ Config = TypeVar("Config")
 
 
 def check_numbers(config: Any, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
-    """For a config's __post_init__: raises UserError naming the flag of a number that is too small."""
+    """For a config's __post_init__: raises UserError naming the flag of a number that is too small or not finite.
+
+    None, a number that is not set, passes.
+    """
     for names, bound, rule in ((positive, 1e-300, "above 0"), (not_negative, 0, "0 or more")):
         for name in names:
             value = getattr(config, name)
-            if any(number < bound for number in (value if isinstance(value, tuple) else (value,))):
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be {rule}")
+            numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if number is not None]
+            if not all(bound <= number < math.inf for number in numbers):
+                what = rule if all(map(math.isfinite, numbers)) else f"a finite number, {rule}"
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be {what}")
 
 
 def to_plain(config: Any) -> Any:
@@ -69,8 +76,7 @@ def replace_path(config: Config, path: str, value: Any) -> Config:
     head, _, rest = path.partition(".")
     names = [field.name for field in _fields(type(config))] if dataclasses.is_dataclass(config) else []
     if head not in names:
-        kinds = ", ".join(names) or "no fields at all"
-        raise UserError(f"{path!r}: {type(config).__name__} has no field {head!r}; it has {kinds}")
+        raise UserError(f"{path!r}: {type(config).__name__} has no field {head!r}{_meant(head, names)}")
     if rest:
         value = replace_path(getattr(config, head), rest, value)
     else:
@@ -78,22 +84,69 @@ def replace_path(config: Config, path: str, value: Any) -> Config:
     return dataclasses.replace(config, **{head: value})  # type: ignore[type-var]
 
 
-def parse(cls: type[Config], argv: Sequence[str] | None = None, description: str = "") -> Config:
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name: what may have been meant, or all there is."""
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; it has {', '.join(known) or 'no fields at all'}"
+
+
+def parse(
+    cls: type[Config], argv: Sequence[str] | None = None, description: str = "", program: str | None = None
+) -> Config:
     """Flags -> config object. `--config FILE` is read first (a path or s3:// URI), flags override it.
 
-    Usage errors, also those that the dataclass itself raises, end the process with exit code 2.
+    Usage errors, also those that the dataclass itself raises, end the process with exit code 2. `program` is what the
+    usage line calls the command; None = as it was called.
     """
     import tyro
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, default = list(sys.argv[1:] if argv is None else argv), None
     try:
-        default, arguments = _default_from_file(cls, arguments)
-        options: dict[str, Any] = {} if default is None else {"default": default}
-        options["config"] = (tyro.conf.OmitArgPrefixes,)
-        return tyro.cli(cls, args=arguments, description=_with_config_hint(description), **options)
+        with _unchecked(cls):  # tyro would wrap what a check says into a box, and see defaults before flags
+            default, arguments = _default_from_file(cls, arguments)
+            options: dict[str, Any] = {} if default is None else {"default": default}
+            options["config"] = (tyro.conf.OmitArgPrefixes,)
+            made = tyro.cli(cls, args=arguments, description=_with_config_hint(description), prog=program, **options)
+        return _checked(made)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        origin = " (--config and flags taken together)" if default is not None else ""
+        print(f"error: {error}{origin}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+@contextlib.contextmanager
+def _unchecked(cls: type) -> Iterator[None]:
+    """Within it, objects of a config class and of those in its fields are made without their own checks."""
+    classes = _with_nested(cls)
+    own = [vars(kind).get("__post_init__") for kind in classes]
+    try:
+        for kind in classes:
+            kind.__post_init__ = lambda self: None  # type: ignore[attr-defined]
+        yield
+    finally:
+        for kind, check in zip(classes, own, strict=True):
+            if check is None:
+                del kind.__post_init__  # type: ignore[attr-defined]
+            else:
+                kind.__post_init__ = check  # type: ignore[attr-defined]
+
+
+def _with_nested(cls: type) -> list[type]:
+    """A config class and the dataclasses that its fields hold, at any depth, each once."""
+    found = {cls: None}
+    for hint in typing.get_type_hints(cls).values():
+        if dataclasses.is_dataclass(hint):
+            found |= dict.fromkeys(_with_nested(hint))  # type: ignore[arg-type]
+    return list(found)
+
+
+def _checked(config: Config) -> Config:
+    """The same object made anew with its checks, those of nested objects first."""
+    values = {field.name: getattr(config, field.name) for field in _fields(type(config))}
+    nested = {name: _checked(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
+    return type(config)(**values | nested)
 
 
 def _with_config_hint(description: str) -> str:
@@ -119,16 +172,15 @@ def _default_from_file(cls: type[Config], arguments: list[str]) -> tuple[Config 
 
 
 def _load_default(cls: type[Config], uri: str) -> Config:
-    """The object that a YAML file describes; a required field may be absent, it then stays a required flag.
-
-    Built without the class's own checks: they see the final values, after the flags.
-    """
+    """The object that a YAML file describes; a required field may be absent, it then stays a required flag."""
     import tyro
 
     source = f"--config {uri}"
     try:
         values = _field_values(cls, yaml.safe_load(storage.read_text(uri)) or {}, source)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"--config {error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{source}: {error}") from error
     default = object.__new__(cls)
     for field in _fields(cls):

@@ -12,9 +12,8 @@ Nothing is ever downloaded. A missing file is an error that names the other choi
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from gaugan import checkpoint, storage
 from gaugan.errors import UserError
+from gaugan.weights import decode_state_dict
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 VGG19_SLICES = ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30))
@@ -30,6 +30,7 @@ VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 UNET_WEIGHTS = (1 / 5,) * 5
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], as torchvision's weights expect it."""
+VGG19_KINDS = ("vgg19", "vgg19-imagenet")
 CHOICES = (
     "vgg19 or vgg19:URI (its weights file), vgg19-imagenet or vgg19-imagenet:URI (the same on normalised pictures), "
     "unet:URI (a U-Net checkpoint of ours), or none"
@@ -92,16 +93,28 @@ def load_features(spec: str, device: torch.device | str = "cpu") -> Features | N
 
     Raises UserError for an unknown spec and for weights that are missing or don't fit.
     """
-    kind, _, uri = spec.partition(":")
-    if spec == "none":
+    kind, uri = _parsed(spec)
+    if kind == "none":
         return None
-    if kind in ("vgg19", "vgg19-imagenet"):
-        features = _vgg19(kind, uri or _find_vgg19())
-    elif kind == "unet" and uri:
-        features = _unet(uri)
-    else:
-        raise UserError(f"features {spec!r}: expected {CHOICES}")
+    features = _unet(uri) if kind == "unet" else _vgg19(kind, uri or _find_vgg19())
     return features.to(device).to(memory_format=torch.channels_last)
+
+
+def check_features(spec: str) -> None:
+    """Raises UserError for an unknown spec, and for weights of VGG19 that are not there; nothing is read."""
+    kind, uri = _parsed(spec)
+    if kind in VGG19_KINDS and not uri:
+        _find_vgg19()
+    elif kind in VGG19_KINDS and (not storage.exists(uri) or storage.is_folder(uri)):
+        raise UserError(f"--features {spec}: no such file; choose one of: {CHOICES}")
+
+
+def _parsed(spec: str) -> tuple[str, str]:
+    """(kind, URI or "")."""
+    kind, colon, uri = spec.partition(":")
+    if spec == "none" or (kind in VGG19_KINDS and bool(colon) == bool(uri)) or (kind == "unet" and uri):
+        return kind, uri
+    raise UserError(f"--features {spec}: no such features; choose one of: {CHOICES}")
 
 
 def _find_vgg19() -> str:
@@ -112,8 +125,8 @@ def _find_vgg19() -> str:
         if path.is_file():
             return str(path)
     raise UserError(
-        f"features vgg19: no weights at {' or '.join(map(str, candidates))}. Put torchvision's {VGG19_FILE} there, set "
-        f"GAUGAN_VGG19, or choose another of: {CHOICES}"
+        f"--features vgg19: no weights at {' or '.join(map(str, candidates))}. Put torchvision's {VGG19_FILE} there, "
+        f"set GAUGAN_VGG19, or choose another of: {CHOICES}"
     )
 
 
@@ -122,18 +135,17 @@ def _vgg19(name: str, uri: str) -> Features:
 
     try:
         data = storage.read_bytes(uri)
-    except OSError as error:
-        raise UserError(
-            f"features {name}:{uri}: the weights can't be read ({error}); choose one of: {CHOICES}"
-        ) from error
-    state: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = decode_state_dict(data, uri)
+    except (OSError, UserError) as error:
+        raise UserError(f"--features {name}:{error}; choose one of: {CHOICES}") from error
     with torch.device("meta"):
         layers = vgg19(weights=None).features[: VGG19_SLICES[-1][1]]
     wanted = {name.removeprefix("features."): value for name, value in state.items()}
     try:
         layers.load_state_dict({name: wanted[name] for name in layers.state_dict()}, assign=True)
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"features {name}:{uri}: not a state dict of torchvision's VGG19 ({error})") from error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"--features {name}:{uri}: not a state dict of torchvision's VGG19 ({reason})") from error
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # a stage's output is used after the next stage has run
@@ -151,7 +163,7 @@ def _unet(uri: str) -> Features:
     networks = loaded.state["networks"]
     state = networks.get("unet_ema", networks.get("unet"))
     if state is None:
-        raise UserError(f"features unet:{uri}: a checkpoint of system {loaded.meta['system']!r}, not of a unet")
+        raise UserError(f"--features unet:{uri}: a checkpoint of system {loaded.meta['system']!r}, not of a unet")
     down = DownPath()
     down.load_state_dict({name.removeprefix("down."): v for name, v in state.items() if name.startswith("down.")})
     return Features(f"unet:{uri}", down, UNET_WEIGHTS, loaded.hash)

@@ -131,7 +131,10 @@ class ClassTable:
             uri = str(Path(__file__).parent / "classes" / f"{uri}.yaml")
         try:
             data = yaml.safe_load(storage.read_text(uri))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except OSError as error:
+            advice = f"give a class table in YAML, or one of {', '.join(NAMED_TABLES)}"
+            raise UserError(f"--classes {error}; {advice}") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise UserError(f"{uri}: no class table can be read there: {error}") from error
         return ClassTable.from_plain(data, source=uri)
 

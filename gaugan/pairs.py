@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaugan import storage
-from gaugan.errors import UserError
+from gaugan.errors import UserError, in_one_sentence
 from gaugan.images import ImageError, decode_image
 from gaugan.instances import decode_instance_map
 from gaugan.label_counts import LabelCounts, for_manifest
@@ -197,17 +197,17 @@ class Pairs:
         try:
             manifest = storage.read_json(storage.join(uri, "manifest.json"))
         except (OSError, ValueError) as error:
+            what = "it has no manifest.json" if isinstance(error, FileNotFoundError) else f"its manifest.json: {error}"
             raise UserError(
-                f"{uri}: no dataset there (manifest.json can't be read: {error}); make one with "
-                "jobs/import_annotations.py or jobs/label_dataset.py"
+                f"{uri}: no dataset there ({what}); make one with jobs/import_annotations.py or jobs/label_dataset.py"
             ) from error
         if not isinstance(manifest, dict) or manifest.get("format") != "pairs":
             raise UserError(f"{uri}: manifest.json is not that of a dataset of pairs")
         if manifest.get("format_version") != FORMAT_VERSION:
             version = manifest.get("format_version")
-            raise UserError(
-                f"{uri}: dataset format {version}, this suite reads {FORMAT_VERSION}; import the data again"
-            )
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            advice = "a newer suite wrote it: update this one" if newer else "import the data again"
+            raise UserError(f"{uri}: dataset format {version}, this suite reads {FORMAT_VERSION}; {advice}")
         if missing := {"classes", "shards"} - set(manifest):
             raise UserError(f"{uri}: manifest.json lacks {', '.join(sorted(missing))}; import the data again")
         pairs = Pairs(uri, manifest)
@@ -282,7 +282,8 @@ class Pairs:
         try:
             return pq.ParquetFile(fs.open_input_file(path))
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{uri}: missing or damaged ({error}); import the data again") from error
+            reason = in_one_sentence(error, uri)
+            raise UserError(f"{uri}: missing or damaged ({reason}); import the data again") from error
 
     def _index_shard(self, shard: int) -> None:
         with self._open_shard(shard) as file:

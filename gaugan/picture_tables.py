@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gaugan import storage
-from gaugan.errors import UserError
+from gaugan.errors import UserError, in_one_sentence
 from gaugan.images import ImageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _open(uri: str) -> Any:
         return pq.ParquetFile(fs.open_input_file(path), buffer_size=2**20)
     except (OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
-            raise
+            raise in_one_sentence(error, uri) from error
         raise UserError(f"{uri}: can't be read as a Parquet file: {error}") from error
 
 

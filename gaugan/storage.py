@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from gaugan.errors import UserError
+from gaugan.errors import UserError, in_one_sentence
 from gaugan.patience import patiently
 
 if TYPE_CHECKING:
@@ -242,7 +242,10 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def read_start(uri: str, size: int | None) -> bytes:
-    """A file's first bytes, `size` at most; None = all. Raises FileNotFoundError, OSError."""
+    """A file's first bytes, `size` at most; None = all.
+
+    Raises FileNotFoundError and other OSErrors; what they say begins with the URI.
+    """
     fs, path = filesystem(uri)
 
     def read() -> bytes:
@@ -250,7 +253,10 @@ def read_start(uri: str, size: int | None) -> bytes:
             data: bytes = stream.read(size)
         return data
 
-    return patiently(read)
+    try:
+        return patiently(read)
+    except OSError as error:
+        raise in_one_sentence(error, uri) from error
 
 
 def read_text(uri: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaugan.labels import ClassTable
 from gaugan.spade.config import SpadeConfig, StyleVAEConfig
-from gaugan.unet.config import UNetConfig
+from gaugan.unet.config import UNetConfig, check_encoder_weights, check_size
 
 if TYPE_CHECKING:
     import torch
@@ -82,14 +82,16 @@ def load_judge(uri: str, classes: ClassTable, device: torch.device) -> Callable[
     return judge
 
 
-def check_models(config: Any, classes: ClassTable) -> None:
-    """Raises UserError when a model that a config names is missing, of another kind, or of another class table.
+def check_models(config: Any, classes: ClassTable, image_size: Size) -> None:
+    """Raises UserError when the networks can't have the config's sizes, or when a file or model that it names is
+    missing, of another kind, or of another class table.
 
     A style encoder to be used frozen is also refused when it has collapsed; its active units are printed.
     """
     from gaugan import checkpoint
     from gaugan.errors import UserError
 
+    _check_networks(config, classes, image_size)
     if getattr(config, "style", "") == "frozen_encoder" and not config.encoder:
         raise UserError(
             "--style frozen_encoder needs --encoder URI of a trained style_vae; or choose joint_vae or none"
@@ -107,6 +109,23 @@ def check_models(config: Any, classes: ClassTable) -> None:
             raise UserError(f"--{flag} {uri}: class table {meta['classes_hash']}, the data has {classes.hash}")
         if flag == "encoder" and config.style == "frozen_encoder":
             _check_encoder(config)
+
+
+def _check_networks(config: Any, classes: ClassTable, image_size: Size) -> None:
+    """What building the system would refuse, as far as it can be known without its weights."""
+    if isinstance(config, UNetConfig):
+        check_size(config, image_size)
+        check_encoder_weights(config)
+    elif isinstance(config, StyleVAEConfig):
+        from gaugan.spade.style import untrained_encoder
+
+        untrained_encoder(config, image_size)
+    else:
+        from gaugan.features import check_features
+        from gaugan.spade.build import check_networks
+
+        check_networks(config, classes.num_classes, image_size)
+        check_features(config.features)
 
 
 def _check_encoder(config: SpadeConfig) -> None:

@@ -56,7 +56,7 @@ def prepare(triple: Triple, rules: Rules) -> Prepared:
         try:
             data[name] = storage.read_bytes(entry.uri) if entry else b""
         except OSError as error:
-            problems.append(f"{entry.uri if entry else ''}: can't be read: {error}")
+            problems.append(f"can't be read: {error}")
     if problems:
         return Prepared(None, None, None, tuple(problems))
     try:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gaugan import storage
+from gaugan.errors import UserError
 from gaugan.label_audit import audit
 from gaugan.label_counts import DontCare, LabelCounts, table
 from gaugan.pairs import Pairs
-from jobs.command import JobConfig, run
+from jobs.command import JobConfig, begin, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Config(JobConfig):
     input: str
     """Dataset of pairs."""
     output: str = ""
-    """Folder for label_audit.json; "" = print only."""
+    """Folder for label_audit.json and config.yaml; "" = print only."""
     dontcare: DontCare = "ignore"
     """What 255 is: error names the label maps that hold it; ignore and extra allow it."""
 
@@ -35,9 +36,12 @@ class Config(JobConfig):
 def main(config: Config) -> LabelCounts:
     """Prints the histogram; raises UserError that lists the offending rows, with value and pixel."""
     pairs = Pairs.open(config.input)
+    if config.output and storage.absolute(config.output) == pairs.uri:
+        raise UserError(f"--output {config.output}: is the dataset itself, whose config.yaml must stay; leave it out")
     counts = audit(pairs, config.dontcare, recount=True)
     print("\n".join(table(counts, pairs.classes)), flush=True)
     if config.output and not config.dry_run:
+        begin(config)
         storage.write_json(storage.join(config.output, "label_audit.json"), counts.to_plain())
     return counts
 

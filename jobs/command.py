@@ -169,17 +169,22 @@ def checked_output(config: Config) -> Config:
         return _with_absolute_paths(config)
     if not output.strip():
         raise UserError("--output is empty: give a folder, local or s3://bucket/prefix")
-    if in_submitted_job() and storage.is_local(output) and not os.path.isabs(storage.expanded(output)):
-        raise UserError(
-            f"--output {output}: a relative path would be lost with the job's temporary working directory; "
-            f"give a storage URI such as s3://my-bucket/{output} or a path on a shared disk"
-        )
+    refuse_relative("--output", output)
     if storage.is_local(output) and storage.local_path(output).is_file():
         raise UserError(f"--output {output}: is a file; give a folder")
     from jobs.tracking import tracking_uri
 
     tracking_uri(config.tracking, output)  # refused now rather than after the work has begun
     return _with_absolute_paths(config)
+
+
+def refuse_relative(flag: str, uri: str) -> None:
+    """Raises UserError for a place to write to that a submitted job would take away with itself."""
+    if in_submitted_job() and storage.is_local(uri) and not os.path.isabs(storage.expanded(uri)):
+        raise UserError(
+            f"{flag} {uri}: a relative path would be lost with the job's temporary working directory; "
+            f"give a storage URI such as s3://my-bucket/{uri} or a path on a shared disk"
+        )
 
 
 PATH_FIELDS = {
@@ -280,6 +285,20 @@ def check_memory(needed_bytes: int, flag: str) -> None:
         )
 
 
+def check_gpus(config: JobConfig) -> None:
+    """Refuses --use-gpu on a private Ray without the GPUs: it never gets another, the workers would wait forever."""
+    if not config.use_gpu or os.environ.get("RAY_ADDRESS"):
+        return
+    import torch
+
+    found, needed = torch.cuda.device_count(), max(1, config.num_workers)
+    if found < needed:
+        raise UserError(
+            f"--use-gpu: {needed} needed (one per worker), this machine has {found} that torch can use; leave out "
+            "--use-gpu, lower --num-workers, or submit the job to a cluster with GPUs (cluster/submit.md)"
+        )
+
+
 def start_ray(config: JobConfig) -> None:
     """Connects to the cluster of a submitted job (RAY_ADDRESS), else starts a private Ray on this machine.
 
@@ -304,6 +323,7 @@ def start_ray(config: JobConfig) -> None:
         given = storage.use_s3(config.s3_endpoint, config.s3_region, config.s3_anonymous)
         ray.init(**quiet, runtime_env={"env_vars": given} if given else None)
     else:
+        check_gpus(config)
         cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     if STOP.listens:

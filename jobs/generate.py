@@ -1,7 +1,7 @@
 """Paints a folder of label maps, or a dataset of pairs, and makes a page to look at.
 
-python jobs/generate.py --model GAUGAN_RUN --input LABEL_MAPS --output PAINTINGS
-python jobs/generate.py --model GAUGAN_RUN --input PAIRS --split held_out --style own --output PAINTINGS
+    python jobs/generate.py --model GAUGAN_RUN --input LABEL_MAPS --output PAINTINGS
+    python jobs/generate.py --model GAUGAN_RUN --input PAIRS --split held_out --style own --output PAINTINGS
 
 A bad file becomes a row with a reason, never an error. Stop it or kill it at any time: the same command continues, also
 with another number of workers, and what is painted is not painted again.

@@ -1,7 +1,7 @@
 """Published SPADE weights in and out.
 
-python jobs/import_checkpoint.py --input checkpoints/coco_pretrained --output RUN --dontcare-channel --instance-edges
-python jobs/import_checkpoint.py --model RUN --output checkpoints/mine
+    python jobs/import_checkpoint.py --input coco_pretrained --output RUN --dontcare-channel --instance-edges
+    python jobs/import_checkpoint.py --model RUN --output mine
 
 The first reads latest_net_G.pth (and _D, _E, as far as they are there) and writes a run folder that every other command
 takes as --model; the second writes such files from a checkpoint of ours. Official files are read as tensors only and

@@ -1,7 +1,7 @@
 """A public dataset, or folders of your own -> a dataset of pairs.
 
-python jobs/import_dataset.py --layout coco --root COCO_STUFF --output PAIRS
-python jobs/import_dataset.py --layout custom --image-dir IMAGES --label-dir LABELS --classes table.yaml --output PAIRS
+    python jobs/import_dataset.py --layout coco --root COCO_STUFF --output PAIRS
+    python jobs/import_dataset.py --layout custom --image-dir IMAGES --label-dir LABELS --classes YAML --output PAIRS
 
 The layouts are those of the published SPADE code (docs/data.md). Every label map is read and counted: ids outside the
 class table, files without a partner, wrong sizes, RGB or 16-bit label maps are all reported together, with file, value
@@ -57,10 +57,10 @@ class Config(JobConfig):
     dontcare: DontCare | None = None
     """What 255 in a label map is: error, ignore (no class) or extra (a class of its own, for --dontcare-channel); unset
     = extra for coco and ade20k, error for the others, as published."""
-    no_instances: bool = False
-    """Leave instance maps aside."""
-    no_portraits: bool = False
-    """coco: leave the train_*_portrait folders aside."""
+    instances: bool = True
+    """Take the instance maps, where the layout has them."""
+    portraits: bool = True
+    """coco: take the train_*_portrait folders as well, if there."""
     short_side: int | None = None
     """Store larger pictures reduced to this shorter side; None = as they are."""
     held_out: float = 0.1
@@ -141,9 +141,9 @@ def _search(config: Config, layout: Layout) -> Search:
         config.root,
         config.image_dir,
         config.label_dir,
-        "" if config.no_instances else config.instance_dir,
-        instances=layout.instances and not config.no_instances,
-        portraits=not config.no_portraits,
+        config.instance_dir if config.instances else "",
+        instances=layout.instances and config.instances,
+        portraits=config.portraits,
         held_out=config.held_out,
         seed=config.seed,
     )

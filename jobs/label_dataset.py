@@ -31,7 +31,7 @@ from gaugan.plan import square
 from gaugan.progress import Pace
 from gaugan.sources import Source
 from jobs import lock
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, command_line, run
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, command_line, refuse_relative, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
 from jobs.recorded import recorded
@@ -150,6 +150,8 @@ class Config(JobConfig):
             raise UserError(f"--retry-failed {' '.join(unknown)}: no code of a refusal; they are {known}")
         if self.annotated and self.round == 1:
             raise UserError("--annotated: a U-Net is trained on it from --round 2 on; add that, or leave it out")
+        if self.export_labelme:
+            refuse_relative("--export-labelme", self.export_labelme)
         if self.ratings and not self.metadata:
             raise UserError("--ratings: needs --metadata, the file or folder that says each post's rating")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gaugan import storage
-from gaugan.config import from_plain, to_plain
+from gaugan.config import check_numbers, from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
@@ -65,6 +65,7 @@ class TrainingJob(JobConfig):
         super().__post_init__()
         if self.steps < 1:
             raise UserError(f"--steps {self.steps}: must be at least 1")
+        check_numbers(self, not_negative=("max_failures",))
 
     def plan(self, system: str, config: Any) -> TrainingPlan:
         """The training plan that these flags describe."""
@@ -93,7 +94,7 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
 
     plan = job.plan(system, config)
     pairs = Pairs.open(plan.data)
-    check_models(config, pairs.classes)
+    check_models(config, pairs.classes, plan.image_size)
     check_resume(plan)
     check_data(plan, pairs, log=print)
     done = None if job.dry_run else finished(plan)

@@ -7,6 +7,7 @@ address, and on Ctrl-C or SIGTERM stops what it started. Exit codes: 0 after Ctr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from gaugan.config import parse
+from gaugan.config import parse, to_yaml
 from gaugan.errors import UserError
 from serve.config import ServeConfig
 from serve.gate import DEFAULT_MOST_INSIDE, MOST_INSIDE, PROXY_CALLBACK
@@ -57,6 +58,9 @@ def main(config: ServeConfig) -> int:
 
     application = build(config)  # bad URIs are refused before Ray is started
     _check_door(config)
+    if config.dry_run:
+        print(to_yaml(dataclasses.replace(config, dry_run=False)), end="")
+        return 0
     if config.address is None:
         _check_port(config)
     print("starting ...", flush=True)
@@ -271,7 +275,7 @@ def _forget() -> None:
 
 def run() -> None:
     """The command line."""
-    config = parse(ServeConfig, description=__doc__ or "")
+    config = parse(ServeConfig, description=__doc__ or "", program="python -m serve")
     try:
         code = main(config)
     except UserError as error:

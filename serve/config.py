@@ -68,6 +68,8 @@ class ServeConfig:
     """Memory of each HTTP side for answers that are given again without painting; 0 = none."""
     access_log: str | None = None
     """File for one JSON line per request; without it the lines are in Ray's worker logs."""
+    dry_run: bool = False
+    """Check the models and folders, print the resolved config and stop."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:

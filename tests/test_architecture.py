@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -154,3 +155,11 @@ print(time.process_time(), *({{"torch", "ray", "mlflow"}} & set(sys.modules)))
 """
     seconds, *loaded = python(code).split()
     assert not loaded and float(seconds) < HELP_CPU_S
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] != "benchmarks"], ids=str)
+def test_example_commands_in_a_docstring_stay_on_lines_of_their_own_in_the_help(path: Path) -> None:
+    """The help joins lines into paragraphs, indented ones excepted."""
+    lines = (ast.get_docstring(ast.parse((ROOT / path).read_text())) or "").splitlines()
+    for one, next_one in itertools.pairwise(lines):
+        assert not (one.startswith("python ") and next_one.startswith("python ")), next_one

@@ -216,7 +216,8 @@ def test_what_could_not_be_loaded_again_is_refused_when_saved(tmp_path: Path, ba
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 99}, "format 99"),
+        ({"format_version": 99}, "format 99, .*newer suite wrote it: update this one"),
+        ({"format_version": 0}, "format 0, .*train it anew"),
         ({"format": "pairs"}, "not that of a checkpoint"),
         ({"files": {"../../G.safetensors": ""}}, "outside"),
     ],

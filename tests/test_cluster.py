@@ -1,6 +1,8 @@
 """cluster/: the launcher files against the schemas of the installed Ray, and what `cluster.local` starts and ends."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -233,3 +235,40 @@ def test_status_tells_that_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["status", "--folder", str(tmp_path), "--dashboard-port", "17991", "--mlflow-port", "17992"]
     assert local.main(words) == 1
     assert capsys.readouterr().out.count("not started here") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cpus", "-4"], "--cpus -4: must be 0 .all. or more"),
+        (["--gpus", "-2"], "--gpus -2: must be -1 .all. or more"),
+        (["--dashboard-port", "99999999"], "--dashboard-port 99999999: allowed are 1 to 65534"),
+        (["--mlflow-port", "0"], "--mlflow-port 0: allowed are 1 to 65535"),
+        (["--dashboard-port", "6380"], "--dashboard-port 6380: port 6380 is --ray-port's already"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_written(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        local.main(["up", "--folder", str(tmp_path / "c"), *words])
+    assert caught.value.code == 2 and re.fullmatch(f"error: {message}.*\n", capsys.readouterr().err)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_taken_port_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        assert (
+            local.main(["up", "--folder", str(tmp_path / "c"), "--mlflow-port", port, "--dashboard-port", "17991"]) == 2
+        )
+    assert f"--mlflow-port {port}: something listens there already" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_help_shows_the_bare_word_that_the_docs_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        local.main(["--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: python -m cluster.local [-h] [OPTIONS] {up,down,status}\n")
+    assert "\n    python -m cluster.local status\n" in shown and "--action" not in shown

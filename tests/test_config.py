@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from gaugan.config import from_plain, parse, replace_path, to_plain, to_yaml
+from gaugan.config import check_numbers, from_plain, parse, replace_path, to_plain, to_yaml
 from gaugan.errors import UserError
 
 
@@ -47,6 +49,17 @@ class Job:
     extra: dict[str, int] = field(default_factory=dict)
     """Named numbers."""
     optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked(Job):
+    """A job that checks itself."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"--steps {self.steps}: must be above 0")
 
 
 CHANGED = Job(output="ü b", every=None, image_size=(4, 6), optimiser=Optimiser(2e-5, "faithful"))
@@ -105,6 +118,64 @@ def test_replace_path_reaches_nested_fields_and_checks_them() -> None:
         replace_path(CHANGED, "optimiser.learning_rate", -1)
 
 
+def test_an_unknown_field_in_a_path_is_answered_with_the_nearest_names() -> None:
+    with pytest.raises(UserError, match="Job has no field 'stepz'; did you mean steps[?]$"):
+        replace_path(CHANGED, "stepz", 1)
+    with pytest.raises(UserError, match="has no field 'zzz'; it has learning_rate, mode$"):
+        replace_path(CHANGED, "optimiser.zzz", 1)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    rate: float | tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("rate",))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, (1.0, math.nan)])
+def test_a_number_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(UserError, match="--rate .*: must be a finite number, above 0"):
+        Numbers(value)
+    with pytest.raises(UserError, match="--rate 0: must be above 0"):
+        Numbers(0)
+    for good in (1e-9, 3, (1.0, 2.0), None):
+        Numbers(good)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--learning-rate", "-1"], ["--config", "FILE"], ["--steps", "-5"], ["--config", "FILE", "--seed", "1"]],
+)
+def test_what_a_check_says_is_one_line_without_a_box(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text("optimiser: {learning_rate: -1}\n")
+    arguments = [str(tmp_path / "run.yaml") if word == "FILE" else word for word in arguments]
+    with pytest.raises(SystemExit) as caught:
+        parse(Checked, ["--output", "x", *arguments])
+    shown = capsys.readouterr()
+    assert caught.value.code == 2 and shown.out == ""
+    assert re.fullmatch(r"error: \S+ -\S+: must be above 0( \(--config and .*\))?\n", shown.err), shown.err
+    assert ("--config" in shown.err) == ("--config" in arguments)
+
+
+def test_a_flag_mends_what_the_config_file_has_wrong(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("output: x\nsteps: -3\noptimiser: {learning_rate: -1}\n")
+    words = ["--config", str(tmp_path / "run.yaml"), "--steps", "3", "--learning-rate", "0.5"]
+    assert parse(Checked, words) == Checked(output="x", steps=3, optimiser=Optimiser(0.5))
+    with pytest.raises(UserError):  # the checks are back in force
+        Optimiser(-1)
+    with pytest.raises(UserError):
+        Checked(output="x", steps=-3)
+
+
+def test_the_usage_line_calls_the_command_as_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Job, ["--help"], program="python -m job")
+    assert capsys.readouterr().out.startswith("usage: python -m job [-h]")
+
+
 def test_flags_of_nested_dataclasses_have_no_prefix() -> None:
     config = parse(Job, ["--output", "x", "--learning-rate", "0.5", "--image-size", "4", "6", "--use-gpu"])
     assert config == Job(output="x", image_size=(4, 6), use_gpu=True, optimiser=Optimiser(0.5))
@@ -134,7 +205,7 @@ def test_the_config_file_may_leave_required_flags_to_the_command_line(tmp_path: 
         (["--output", "x", "--learning-rate", "-1"], "above 0"),
         (["--output", "x", "--config"], "one file"),
         (["--config", "a", "--config", "b"], "one file"),
-        (["--config", "/nowhere/at/all.yaml"], "/nowhere/at/all.yaml"),
+        (["--config", "/nowhere/at/all.yaml"], "error: --config /nowhere/at/all.yaml: no such file"),
         (["--config", "BROKEN"], "BROKEN"),
         (["--config", "UNKNOWN"], "did you mean"),
         (["--config", "EMPTY"], "--output"),

@@ -9,7 +9,7 @@ import torch
 from gaugan import checkpoint
 from gaugan.config import to_plain
 from gaugan.errors import UserError
-from gaugan.features import load_features
+from gaugan.features import check_features, load_features
 from gaugan.labels import ClassTable
 from gaugan.painter import Painter
 from gaugan.spade.config import SpadeConfig, StyleVAEConfig
@@ -118,6 +118,34 @@ def test_missing_perceptual_weights_are_an_error_that_names_the_choices(tmp_path
         with pytest.raises(UserError, match="unet:URI"):
             load_features(spec)
     assert load_features("none") is None
+
+
+@pytest.mark.parametrize("name", ["junk.pth", "junk.safetensors", "empty.pth"])
+def test_a_damaged_weights_file_is_refused_with_its_name_and_what_is_expected(tmp_path, name):
+    (tmp_path / name).write_bytes(b"" if name == "empty.pth" else b"junk")
+    with pytest.raises(
+        UserError, match=f"--features vgg19:.*{name}: refused, it is damaged .*expected is a state dict"
+    ):
+        load_features(f"vgg19:{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("spec", ["vgg18", "vgg19:", "unet", "unet:", "none:x", ""])
+def test_unknown_features_are_known_before_anything_is_loaded(spec):
+    with pytest.raises(UserError, match=f"--features {spec}: no such features; choose one of: vgg19 .* or none"):
+        check_features(spec)
+
+
+def test_a_file_of_features_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("GAUGAN_VGG19", raising=False)
+    (tmp_path / "w.pth").touch()
+    for spec in ("none", "unet:runs/unet", f"vgg19:{tmp_path}/w.pth", f"vgg19-imagenet:{tmp_path}/w.pth"):
+        check_features(spec)
+    for spec in (f"vgg19:{tmp_path}/nope.pth", f"vgg19:{tmp_path}"):
+        with pytest.raises(UserError, match=f"--features {spec}: no such file"):
+            check_features(spec)
+    with pytest.raises(UserError, match="--features vgg19: no weights at"):
+        check_features("vgg19")
 
 
 def test_vgg_features_end_after_the_published_layers(tmp_path):

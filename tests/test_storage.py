@@ -47,8 +47,16 @@ def test_missing_things_are_absent_empty_or_named_in_the_error(root: str) -> Non
     assert not storage.exists(missing) and not storage.is_folder(missing)
     assert storage.list_files(missing) == []
     storage.remove(missing)
-    with pytest.raises(FileNotFoundError, match="not/there"):
+    with pytest.raises(FileNotFoundError) as caught:
         storage.read_bytes(missing)
+    assert str(caught.value) == f"{missing}: no such file"
+
+
+def test_what_the_system_says_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, words in {"file/below": "no such file .a part", "": "is a folder, needed is a file"}.items():
+        with pytest.raises(OSError, match=f"^{storage.join(str(tmp_path), path)}: {words}"):
+            storage.read_bytes(storage.join(str(tmp_path), path))
 
 
 def test_remove_takes_a_file_or_a_folder_with_all_below(root: str) -> None:

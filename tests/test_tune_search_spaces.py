@@ -89,7 +89,16 @@ def test_a_space_that_means_nothing_is_refused_with_advice(tmp_path: Path, text:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("spade.lambda_feet: {distribution: uniform, low: 1, high: 2}", ["spade.lambda_feet", "lambda_feat"]),
+        (
+            "spade.lambda_feet: {distribution: uniform, low: 1, high: 2}",
+            ["spade.lambda_feet", "did you mean spade.lambda_feat"],
+        ),
+        (
+            "lambda_feat: {distribution: uniform, low: 1, high: 2}",
+            ["lambda_feat: no", "did you mean spade.lambda_feat?"],
+        ),
+        ("xyzzy: {distribution: uniform, low: 1, high: 2}", ["xyzzy: no such field; did you mean "]),
+        ("spade.lambda_feat.x: {distribution: uniform, low: 1, high: 2}", ["spade.lambda_feat.x: no such field"]),
         ("spade.gan_mode: {distribution: choice, values: [hinge, big]}", ["spade.gan_mode", "'big'", "'ls'"]),
         ("batch_size: {distribution: uniform, low: 1, high: 2}", ["batch_size", "1.0", "randint"]),
         ("spade.decay_steps: {distribution: randint, low: 0, high: 2}", ["spade.decay_steps", "0", "above 0"]),
@@ -101,3 +110,4 @@ def test_a_space_that_does_not_fit_the_job_is_refused(tmp_path: Path, text: str,
         search_spaces.check(load(tmp_path, text), BASE)
     for word in words:
         assert word in str(refusal.value)
+    assert len(str(refusal.value)) < 250

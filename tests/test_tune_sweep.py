@@ -13,7 +13,8 @@ import yaml
 
 from gaugan.config import from_plain
 from gaugan.errors import UserError
-from jobs.command import TooManyFailuresError
+from gaugan.spade.config import SpadeConfig
+from jobs.command import TooManyFailuresError, check_gpus
 from jobs.tracking import NullTracker
 from jobs.train_gaugan import TrainGauGAN
 from tune import sweep, trials
@@ -34,7 +35,7 @@ def flags(tmp_path: Path, **changes: object) -> sweep.SweepConfig:
         "steps": 20,
         "evaluate_every": 5,
         "cpus_per_worker": 1,
-        "metric": "quality",
+        "metric": "style_effect",
         "tracking": "none",
         **changes,
     }
@@ -89,7 +90,7 @@ def check_rows_in_mlflow(uri: str) -> None:
     rows = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.info.status for run in rows) == ["FAILED", "FINISHED", "FINISHED"]
     assert all("spade.lambda_feat" in run.data.params for run in rows)
-    assert any("held_out/quality" in run.data.metrics for run in rows)
+    assert any("held_out/style_effect" in run.data.metrics for run in rows)
 
 
 @pytest.mark.ray
@@ -115,7 +116,7 @@ def test_a_sweep_of_nothing_but_failures_says_so(tmp_path: Path) -> None:
 def test_sigterm_ends_the_sweep_in_time_and_the_same_command_goes_on(tmp_path: Path, toys: None) -> None:
     config = flags(tmp_path, trials=2, max_concurrent=2)
     words = {"base": config.base, "search": config.search, "output": config.output, "steps": 20, "evaluate-every": 5}
-    words |= {"trials": 2, "metric": "quality", "cpus-per-worker": 1, "tracking": "none"}
+    words |= {"trials": 2, "metric": "style_effect", "cpus-per-worker": 1, "tracking": "none"}
     command = [sys.executable, str(ROOT / "tests/tune_toys.py"), *(f"--{key}={value}" for key, value in words.items())]
     slow = {**os.environ, "TOY_STEP_S": "0.5", "RAY_AUTH_MODE": "disabled"}
     process = subprocess.Popen(command, cwd=ROOT, env=slow, stdout=subprocess.PIPE, text=True)
@@ -145,6 +146,34 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
         flags(tmp_path / "c", evaluate_every=50)
     with pytest.raises(UserError, match="--trials 0"):
         flags(tmp_path / "d", trials=0)
+    with pytest.raises(UserError, match="--batch-size 16 must be a multiple of --num-workers 3"):
+        sweep.main(flags(tmp_path / "e", num_workers=3, dry_run=True))
+    spade = SpadeConfig(style="none", features="vgg18")
+    with pytest.raises(UserError, match="--features vgg18: no such features"):
+        sweep.main(flags(tmp_path / "f", base=tune_toys.write_base(tmp_path / "f", spade=spade), dry_run=True))
+
+
+def test_a_metric_that_is_not_measured_is_refused_at_once_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--metric nonsense: is not measured; choose one of g_gan, .*l1, style_effect"):
+        sweep.main(flags(tmp_path, metric="nonsense", dry_run=True))
+    for metric in ("l1", "held_out/l1"):
+        assert sweep.main(flags(tmp_path, metric=metric, mode="min", dry_run=True))["status"] == "dry-run"
+
+
+def test_a_sweep_on_gpus_that_a_private_ray_can_never_get_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    config = flags(tmp_path, use_gpu=True, num_workers=2)
+    with pytest.raises(
+        UserError, match="--use-gpu: 2 needed .one per worker., this machine has 1.*leave out --use-gpu"
+    ):
+        sweep.main(config)
+    assert not Path(config.output).exists()
+    check_gpus(flags(tmp_path, use_gpu=True))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    check_gpus(config)  # a cluster may grow
 
 
 def test_trials_with_other_settings_are_not_mixed_into_a_sweep(tmp_path: Path) -> None:

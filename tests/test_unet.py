@@ -13,9 +13,10 @@ from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.labels import IGNORE, PORTRAIT_CLASSES, ClassTable
 from gaugan.unet import initial
+from gaugan.unet.config import UNetConfig, check_encoder_weights
 from gaugan.unet.networks import VERSIONS, UNet
 from gaugan.unet.objective import class_power_at, class_shares, class_weights, segmentation_loss, soft_dice
-from gaugan.unet.system import UNetConfig, UNetSystem, learning_rate_factor
+from gaugan.unet.system import UNetSystem, learning_rate_factor
 
 TINY = (16, 16, 8, 8, 8)
 CPU = torch.device("cpu")
@@ -169,6 +170,16 @@ def test_an_image_size_that_does_not_divide_by_32_is_refused() -> None:
         UNetSystem(UNetConfig(encoder_weights="none"), classes=PORTRAIT_CLASSES, image_size=(100, 128), device=CPU)
 
 
+def test_encoder_weights_that_are_not_there_are_known_before_torch_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").touch()
+    for spec in ("none", "imagenet", str(tmp_path / "w.pth")):
+        check_encoder_weights(UNetConfig(encoder_weights=spec))
+    for spec in (f"{tmp_path}/nope.pth", str(tmp_path)):
+        with pytest.raises(UserError, match=f"--encoder-weights {spec}: no such file; give"):
+            check_encoder_weights(UNetConfig(encoder_weights=spec))
+    check_encoder_weights(UNetConfig(encoder_weights="nope.pth", initial="runs/unet"))  # not used then
+
+
 def test_config_survives_the_round_trip_through_plain_data() -> None:
     config = UNetConfig(version="v2", widths=TINY, dice=0.5)
     assert from_plain(UNetConfig, to_plain(config)) == config
@@ -184,7 +195,7 @@ def test_missing_imagenet_weights_are_an_error_that_names_the_alternatives(monke
         raise OSError("no network")
 
     monkeypatch.setattr(type(initial.MobileNet_V2_Weights.IMAGENET1K_V2), "get_state_dict", offline)
-    with pytest.raises(UserError, match=r'(?s)no network.*s3://.*"none"'):
+    with pytest.raises(UserError, match=r"(?s)no network.*s3://.*--encoder-weights none"):
         initial.load_initial_weights(
             UNet("v3", 7, TINY), initial="", encoder_weights="imagenet", classes=PORTRAIT_CLASSES
         )
@@ -197,8 +208,15 @@ def test_encoder_weights_load_from_a_file_and_a_wrong_file_is_refused(tmp_path: 
     path = str(tmp_path / "mobilenet.pth")
     initial.load_initial_weights(unet, initial="", encoder_weights=path, classes=PORTRAIT_CLASSES)
     assert torch.equal(unet.down.features[0][0].weight, reference.features[0][0].weight)
-    for name, message in (("other.pth", "not a torchvision MobileNetV2"), ("absent.pth", "can't be read")):
-        with pytest.raises(UserError, match=message):
+    for name in ("junk.pth", "junk.safetensors"):
+        (tmp_path / name).write_bytes(b"junk")
+    for name, message in (
+        ("other.pth", "not a torchvision MobileNetV2"),
+        ("absent.pth", "absent.pth: no such file; give"),
+        ("junk.pth", "junk.pth: refused, it is damaged .*expected is a state dict.*; give"),
+        ("junk.safetensors", "junk.safetensors: refused, it is damaged .*expected is a state dict.*; give"),
+    ):
+        with pytest.raises(UserError, match=f"--encoder-weights .*{message}"):
             path = str(tmp_path / name)
             initial.load_initial_weights(unet, initial="", encoder_weights=path, classes=PORTRAIT_CLASSES)
 

@@ -12,6 +12,7 @@ from typing import Any
 from gaugan import images, storage
 from gaugan.labels import PORTRAIT_CLASSES
 from gaugan.pairs import Pair, PairsWriter
+from gaugan.spade.config import SpadeConfig
 from jobs.train_gaugan import TrainGauGAN
 
 
@@ -29,7 +30,10 @@ def write_base(folder: Path, **changes: Any) -> str:
     picture, label_map = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
     writer.add(Pair("a", images.encode_png(picture), encode_label_map(label_map, PORTRAIT_CLASSES), 8, 8))
     writer.finish()
-    base = replace(TrainGauGAN(input=data, output=str(folder / "unused"), steps=1234, dry_run=True), **changes)
+    spade = SpadeConfig(style="joint_vae")
+    base = replace(
+        TrainGauGAN(input=data, output=str(folder / "unused"), steps=1234, dry_run=True, spade=spade), **changes
+    )
     storage.write_text(str(folder / "base.yaml"), to_yaml(base))
     return str(folder / "base.yaml")
 
@@ -53,7 +57,7 @@ def toy_train(
         if step % (job.evaluate_every or 1) == 0:
             picture = _picture(job.spade.lambda_feat)
             storage.write_bytes(f"{job.output}/samples/step_{step:08d}.png", images.encode_png(picture))
-            report(step, {"held_out/quality": score(job, step), "held_out/l1": 0.5})
+            report(step, {"held_out/style_effect": score(job, step), "held_out/l1": 0.5})
         if should_stop():
             return {"status": "stopped", "step": step}
     return {"status": "finished", "step": job.steps}

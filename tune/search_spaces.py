@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,9 @@ def load(uri: str) -> Space:
     """Reads a search space; UserError names the file, the path and what is wrong."""
     try:
         data = yaml.safe_load(storage.read_text(uri))
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"--search {error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--search {uri}: {error}") from error
     if not isinstance(data, Mapping) or not data:
         raise UserError(f"--search {uri}: expected lines such as spade.lambda_feat: {{distribution: loguniform, ...}}")
@@ -120,12 +122,33 @@ def check(space: Space, base: Any, source: str = "search space") -> None:
     for path, distribution in space.items():
         if path in SET_BY_THE_SWEEP:
             raise UserError(f"{source}: {path}: is set by the sweep itself; search over other fields")
+        try:
+            current({path: distribution}, base)
+        except AttributeError as error:
+            raise UserError(f"{source}: {path}: no such field; did you mean {nearest(path, base)}?") from error
         for value in distribution.corners():
             try:
                 replace_path(base, path, value)
             except ValueError as error:
                 hint = "; use randint for whole numbers" if "expected int" in str(error) else ""
                 raise UserError(f"{source}: {path}: value {value!r} is not allowed: {error}{hint}") from error
+
+
+def nearest(path: str, base: Any) -> str:
+    """The paths of `base`, three at most, whose last part is most like that of `path`."""
+    known = list(_paths(base))
+    by_end = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(path.rpartition(".")[2], by_end, n=3, cutoff=0.6)
+    return " or ".join([by_end[name] for name in close] or difflib.get_close_matches(path, known, n=3, cutoff=0.0))
+
+
+def _paths(config: Any) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from (f"{field.name}.{path}" for path in _paths(value))
+        elif field.name not in SET_BY_THE_SWEEP:
+            yield field.name
 
 
 def sample(space: Space, seed: int, number: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Searches the painter's loss weights: many short trainings with other values, the hopeless ones stopped early (ASHA).
 
-python jobs/train_gaugan.py --input PAIRS --output RUN ... --dry-run > base.yaml
-python tune/sweep.py --base base.yaml --output SWEEP --trials 16 --steps 2000
-python jobs/train_gaugan.py --config SWEEP/best.yaml
+    python jobs/train_gaugan.py --input PAIRS --output RUN ... --dry-run > base.yaml
+    python tune/sweep.py --base base.yaml --output SWEEP --trials 16 --steps 2000
+    python jobs/train_gaugan.py --config SWEEP/best.yaml
 
 The judge is a held-out measurement, never the weighted loss. The same command again continues a stopped sweep: finished
 trials are not redone, unfinished ones go on from their checkpoints, failed ones are tried again; --trials may grow.
@@ -20,7 +20,17 @@ import yaml
 from gaugan import storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, checked_output, run, start_ray
+from gaugan.spade.config import held_out_metrics
+from jobs.command import (
+    STOP,
+    JobConfig,
+    TooManyFailuresError,
+    begin,
+    check_gpus,
+    checked_output,
+    run,
+    start_ray,
+)
 from jobs.tracking import Tracker, open_run
 from jobs.train_gaugan import TrainGauGAN
 from tune import leaderboard, search_spaces, trials
@@ -86,12 +96,14 @@ def main(config: SweepConfig, train: trials.Train = trials.train) -> dict[str, A
     space = search_spaces.load(search)
     search_spaces.check(space, base, f"--search {search}")
     setup = make_setup(config, base)
+    check_trials(config, setup)
     if config.dry_run:
         for number in range(min(config.trials, 5)):
             first = config.baseline and number == 0
             values = search_spaces.current(space, base) if first else search_spaces.sample(space, config.seed, number)
             print(f"trial {number:03d}: {values}")
         return {"status": "dry-run", "rows": [], "best": ""}
+    check_gpus(config)
     keep_fingerprint(setup, space)
     begin(config)
     tracker = open_run(config.tracking, config.output, "sweep", config)
@@ -102,19 +114,31 @@ def main(config: SweepConfig, train: trials.Train = trials.train) -> dict[str, A
 
 
 def read_base(config: SweepConfig) -> TrainGauGAN:
-    """The base job with absolute paths; UserError when it can't be read or its data is missing."""
-    from gaugan.pairs import Pairs
-
+    """The base job with absolute paths; UserError when it can't be read."""
     try:
         data = yaml.safe_load(storage.read_text(config.base))
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"--base {error}; jobs/train_gaugan.py ... --dry-run prints one") from error
+    except yaml.YAMLError as error:
         raise UserError(f"--base {config.base}: {error}") from error
     if isinstance(data, dict):
         # The base's own output is not touched, and a base that its --dry-run printed says dry_run.
         data |= {"output": storage.join(config.output, "trials"), "dry_run": False}
-    base = checked_output(from_plain(TrainGauGAN, data or {}, source=f"--base {config.base}"))
-    Pairs.open(base.input)
-    return base
+    return checked_output(from_plain(TrainGauGAN, data or {}, source=f"--base {config.base}"))
+
+
+def check_trials(config: SweepConfig, setup: Setup) -> None:
+    """What every trial would refuse, refused once: UserError when data, models, sizes or the metric don't fit."""
+    from gaugan.pairs import Pairs
+    from gaugan.systems import check_models
+
+    job = setup.job(0, {})
+    classes = Pairs.open(job.input).classes
+    check_models(job.spade, classes, job.plan(trials.SYSTEM, job.spade).image_size)
+    known = held_out_metrics(job.spade, classes.names)
+    metric = config.metric.removeprefix("held_out/")
+    if metric and metric not in known:
+        raise UserError(f"--metric {metric}: is not measured; choose one of {', '.join(known)}")
 
 
 def make_setup(config: SweepConfig, base: TrainGauGAN) -> Setup:

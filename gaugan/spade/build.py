@@ -10,6 +10,7 @@ from gaugan.spade.config import SpadeConfig
 from gaugan.spade.discriminator import Discriminator
 from gaugan.spade.networks import Generator
 from gaugan.spade.pix2pixhd import Pix2PixHDGenerator
+from gaugan.spade.style import untrained_encoder
 
 
 def encode_labels(
@@ -83,3 +84,12 @@ def build_discriminator(config: SpadeConfig, num_classes: int) -> Discriminator:
         num_layers=config.discriminator_layers,
         norm=config.discriminator_norm,
     )
+
+
+def check_networks(config: SpadeConfig, num_classes: int, image_size: tuple[int, int]) -> None:
+    """Raises UserError for sizes and norms that the config's networks can't have; no memory is taken for weights."""
+    with torch.device("meta"):
+        build_generator(config, num_classes, image_size)
+        build_discriminator(config, num_classes)
+        if config.style == "joint_vae":
+            untrained_encoder(config, image_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,10 +145,9 @@ class SpadeConfig:
     def __post_init__(self) -> None:
         sizes = ("ngf", "spade_hidden", "ndf", "num_discriminators", "discriminator_layers", "z_dim", "nef")
         steps = ("decay_steps", "decay_every", "d_steps_per_g")
-        weights = ("lambda_feat", "lambda_perceptual", "beta1", "beta2", "resnet_downsamplings", "resnet_blocks")
-        check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), weights)
-        if self.lambda_kld is not None and self.lambda_kld < 0:
-            raise UserError(f"--lambda-kld {self.lambda_kld}: must be 0 or more")
+        weights = ("lambda_feat", "lambda_perceptual", "lambda_kld", "beta1", "beta2")
+        resnet = ("resnet_downsamplings", "resnet_blocks")
+        check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), (*weights, *resnet))
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
             if getattr(self, name) % 2 == 0 or getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be odd")
@@ -165,6 +165,19 @@ class SpadeConfig:
     def kld_reduction(self) -> Literal["mean", "sum"]:
         """Over the pictures of a worker."""
         return "sum" if self.mode == "faithful" else "mean"
+
+
+def held_out_metrics(config: SpadeConfig, class_names: Sequence[str]) -> list[str]:
+    """What a run of this config measures on held-out pictures; classes that don't occur there are left out then."""
+    terms = {
+        "g_gan": True,
+        "g_feat": bool(config.lambda_feat),
+        "g_perceptual": config.features != "none" and bool(config.lambda_perceptual),
+        **dict.fromkeys(("d_real", "d_fake", "l1"), True),
+        **dict.fromkeys(("style_effect", "active_units"), config.style != "none"),
+    }
+    judged = ["miou", "accuracy", *(f"iou_{name}" for name in class_names)] if config.judge else []
+    return [*(name for name, measured in terms.items() if measured), *(f"consistency_{name}" for name in judged)]
 
 
 def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int, decay_every: int = 1) -> float:

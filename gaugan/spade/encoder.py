@@ -30,7 +30,7 @@ class StyleEncoder(nn.Module):
         super().__init__()
         num_layers = input_size.bit_length() - FINAL_SIDE.bit_length()
         if num_layers < 1 or input_size != FINAL_SIDE << num_layers:
-            raise UserError(f"encoder input size {input_size}: expected a power of two from 8 on, such as 64, 128, 256")
+            raise UserError(f"--encoder-size {input_size}: expected a power of two from 8 on, such as 64, 128, 256")
         self.input_size, self.num_layers, self.nef, self.norm = input_size, num_layers, nef, norm
         channels = [3] + [nef * min(2**number, 8) for number in range(num_layers)]
         for number in range(num_layers):

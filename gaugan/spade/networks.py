@@ -125,7 +125,7 @@ def start_size(image_size: tuple[int, int], upsampling: Upsampling) -> tuple[int
     factor = 2 ** DOUBLINGS[upsampling]
     if any(side % factor or side < factor for side in image_size):
         raise UserError(
-            f"image_size {image_size[0]}x{image_size[1]}: upsampling={upsampling!r} needs sides that are multiples "
+            f"--image-size {image_size[0]} {image_size[1]}: --upsampling {upsampling} needs sides that are multiples "
             f"of {factor}"
         )
     return image_size[0] // factor, image_size[1] // factor

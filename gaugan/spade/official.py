@@ -6,8 +6,6 @@ how spectral norm is written down; what a file doesn't say is asked for.
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -25,6 +23,7 @@ from gaugan.spade.encoder import StyleEncoder
 from gaugan.spade.label_channels import classes_for, unknown_last
 from gaugan.spade.networks import Upsampling
 from gaugan.spade.style import StylePrior
+from gaugan.weights import decode_state_dict
 
 State = dict[str, Tensor]
 MAX_LISTED = 40
@@ -37,14 +36,7 @@ def read_state(uri: str) -> State:
 
     Nothing but tensors is loaded (weights_only): the file can't run code.
     """
-    try:
-        loaded = torch.load(io.BytesIO(storage.read_bytes(uri)), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{uri}: refused, it is no file of tensors only that torch.load can read: {reason}") from error
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(f"{uri}: not a state dict (names and tensors); save network.state_dict(), not the network")
-    return our_names({str(name): value for name, value in loaded.items()})
+    return our_names(decode_state_dict(storage.read_bytes(uri), uri))
 
 
 def our_names(state: Mapping[str, Tensor]) -> State:

@@ -80,6 +80,6 @@ def check_size(image_size: tuple[int, int], downsamplings: int, kernel_size: int
     smallest = max(factor * (kernel_size // 2 + 1), initial_kernel_size // 2 + 1, 4)
     if any(side % factor or side < smallest for side in image_size):
         raise UserError(
-            f"image_size {image_size[0]}x{image_size[1]}: pix2pixhd with {downsamplings} downsamplings and blocks "
+            f"--image-size {image_size[0]} {image_size[1]}: pix2pixhd with {downsamplings} downsamplings and blocks "
             f"of {kernel_size}x{kernel_size} needs sides that are multiples of {factor}, at least {smallest}"
         )

@@ -141,10 +141,15 @@ def truncate_styles(styles: Tensor, prior: StylePrior, truncation: float) -> Ten
 
 def build_style(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int]) -> Style:
     """An untrained Style of the config's sizes."""
-    size = encoder_input_size(image_size, config.encoder_size)
-    encoder = StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
+    encoder = untrained_encoder(config, image_size)
     initialise(encoder, config.init, config.init_gain)
     return Style(encoder, StylePrior(config.z_dim))
+
+
+def untrained_encoder(config: StyleVAEConfig | SpadeConfig, image_size: tuple[int, int]) -> StyleEncoder:
+    """An encoder of the config's sizes. Raises UserError when it can't have them."""
+    size = encoder_input_size(image_size, config.encoder_size)
+    return StyleEncoder(input_size=size, nef=config.nef, z_dim=config.z_dim, norm=config.encoder_norm)
 
 
 def style_for(config: SpadeConfig, image_size: tuple[int, int], given: Style | None) -> Style | None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gaugan import storage
 from gaugan.config import check_numbers
 from gaugan.errors import UserError
+
+STRIDE = 32
+"""Heights and widths are multiples of it."""
+CHOICES = (
+    "give --encoder-weights a path or s3:// URI of a MobileNetV2 state dict (.pth or .safetensors), give --initial the "
+    "URI of a trained U-Net, or choose random weights with --encoder-weights none"
+)
 
 
 @dataclass(frozen=True)
@@ -53,3 +61,18 @@ class UNetConfig:
         check_numbers(
             self, (), ("weight_decay", "warmup_steps", "decay_steps", "dice", "first_class_power", "class_power")
         )
+
+
+def check_size(config: UNetConfig, image_size: tuple[int, int]) -> None:
+    """Raises UserError when the sides can't be halved as often as the network, and the first part of a run, do it."""
+    step = STRIDE * 2 if config.half_size_share * config.decay_steps > 0 else STRIDE
+    if any(side % step for side in image_size):
+        shown = " ".join(map(str, image_size))
+        raise UserError(f"--image-size {shown}: this U-Net needs multiples of {step}, for example 256 or 512")
+
+
+def check_encoder_weights(config: UNetConfig) -> None:
+    """Raises UserError when the file that encoder_weights names is not there; it is not read."""
+    uri = config.encoder_weights
+    if not config.initial and uri not in ("imagenet", "none") and (not storage.exists(uri) or storage.is_folder(uri)):
+        raise UserError(f"--encoder-weights {uri}: no such file; {CHOICES}")

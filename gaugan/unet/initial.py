@@ -1,22 +1,16 @@
 """Where a U-Net's first weights come from: another U-Net, a MobileNetV2 of the user's, ImageNet, or chance."""
 
-import io
 import warnings
 
-import torch
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 from torchvision.models import MobileNet_V2_Weights
 
 from gaugan import checkpoint, storage
 from gaugan.errors import UserError
 from gaugan.labels import ClassTable
+from gaugan.unet.config import CHOICES
 from gaugan.unet.networks import UNet
-
-CHOICES = (
-    "give encoder_weights a path or s3:// URI of a MobileNetV2 state dict (.pth or .safetensors), give `initial` the "
-    'URI of a trained U-Net, or choose random weights with encoder_weights "none"'
-)
+from gaugan.weights import decode_state_dict
 
 
 def load_initial_weights(unet: UNet, *, initial: str, encoder_weights: str, classes: ClassTable) -> None:
@@ -28,30 +22,30 @@ def load_initial_weights(unet: UNet, *, initial: str, encoder_weights: str, clas
         _load_unet(unet, initial, classes)
     elif encoder_weights == "none":
         warnings.warn(
-            'encoder_weights "none": the U-Net\'s down path starts from random weights and needs more pictures or a '
+            "--encoder-weights none: the U-Net's down path starts from random weights and needs more pictures or a "
             f"longer run than one with ImageNet weights. Otherwise: {CHOICES}",
             stacklevel=2,
         )
     elif encoder_weights == "imagenet":
         _load_features(unet, _imagenet(), "torchvision's ImageNet weights")
     else:
-        _load_features(unet, _read_state_dict(encoder_weights), encoder_weights)
+        _load_features(unet, _read_state_dict(encoder_weights), f"--encoder-weights {encoder_weights}")
 
 
 def _load_unet(unet: UNet, uri: str, classes: ClassTable) -> None:
     saved = checkpoint.load(checkpoint.find(uri))
     if saved.meta["system"] != "unet":
-        raise UserError(f'initial {uri}: a checkpoint of system {saved.meta["system"]!r}, needed is one of "unet"')
+        raise UserError(f'--initial {uri}: a checkpoint of system {saved.meta["system"]!r}, needed is one of "unet"')
     if saved.classes.hash != classes.hash:
         raise UserError(
-            f"initial {uri}: its classes are {', '.join(saved.classes.names)} ({saved.classes.hash}), the data has "
+            f"--initial {uri}: its classes are {', '.join(saved.classes.names)} ({saved.classes.hash}), the data has "
             f"{', '.join(classes.names)} ({classes.hash}); start from a U-Net of the same class table"
         )
     try:
         unet.load_state_dict(saved.state["networks"]["unet_ema"])
     except RuntimeError as error:
         raise UserError(
-            f"initial {uri}: not the same U-Net version or widths as this run's config ({error})"
+            f"--initial {uri}: not the same U-Net version or widths as this run's config ({error})"
         ) from error
 
 
@@ -59,17 +53,15 @@ def _imagenet() -> dict[str, Tensor]:
     try:
         return dict(MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # no network, or a damaged download
-        raise UserError(f"ImageNet weights can't be had here ({error}); {CHOICES}") from error
+        raise UserError(f"--encoder-weights imagenet: they can't be had here ({error}); {CHOICES}") from error
 
 
 def _read_state_dict(uri: str) -> dict[str, Tensor]:
     try:
         data = storage.read_bytes(uri)
-    except OSError as error:
-        raise UserError(f"encoder_weights {uri}: can't be read ({error}); {CHOICES}") from error
-    if uri.endswith(".safetensors"):
-        return load_safetensors(data)
-    return dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        return decode_state_dict(data, uri)
+    except (OSError, UserError) as error:
+        raise UserError(f"--encoder-weights {error}; {CHOICES}") from error
 
 
 def _load_features(unet: UNet, state: dict[str, Tensor], source: str) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 
-STRIDE = 32  # heights and widths are multiples of it
 # Where torchvision's MobileNetV2 `features` halve the size: layers [start, stop) and the channels that leave them.
 STAGES = ((0, 2, 16), (2, 4, 24), (4, 7, 32), (7, 14, 96), (14, 18, 320))  # H/2, H/4, H/8, H/16, H/32
 STEM_CHANNELS = 16

@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from gaugan import metrics, nn, parallel
 from gaugan.ema import Ema
-from gaugan.errors import UserError
 from gaugan.images import to_tensor
 from gaugan.labels import ClassTable, colourise
 from gaugan.precision import autocast
-from gaugan.unet.config import UNetConfig
+from gaugan.unet.config import UNetConfig, check_size
 from gaugan.unet.initial import load_initial_weights
-from gaugan.unet.networks import STRIDE, UNet
+from gaugan.unet.networks import UNet
 from gaugan.unet.objective import class_power_at, class_shares, class_weights, segmentation_loss
 
 Batch = dict[str, Tensor]
@@ -37,9 +36,7 @@ class UNetSystem:
         self, config: UNetConfig, *, classes: ClassTable, image_size: tuple[int, int], device: torch.device
     ) -> None:
         """Raises UserError when the sides don't divide by 32, or the initial weights are missing or don't fit."""
-        step = STRIDE * 2 if config.half_size_share * config.decay_steps > 0 else STRIDE
-        if any(side % step for side in image_size):
-            raise UserError(f"--image-size {image_size}: this U-Net needs multiples of {step}, for example 256 or 512")
+        check_size(config, image_size)
         self.config, self.classes, self.image_size, self.device = config, classes, image_size, device
         unet = UNet(config.version, classes.num_classes, config.widths)
         load_initial_weights(unet, initial=config.initial, encoder_weights=config.encoder_weights, classes=classes)
