@@ -131,6 +131,7 @@ def up(config: LocalCluster) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs are started as `python ...`
     environment = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(config.token)}
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # no other node could take over
+    environment["MLFLOW_TRACKING_URI"] = config.mlflow  # for the jobs: they inherit the head's environment
     for name, command in commands(config).items():
         if name not in running:
             services.append(_start(config, name, command, environment))
@@ -159,6 +160,7 @@ def commands(config: LocalCluster) -> dict[str, list[str]]:
 def exports(config: LocalCluster) -> str:
     """What a shell needs to talk to the cluster."""
     values = {"RAY_ADDRESS": config.dashboard, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": config.token}
+    values["RAY_DASHBOARD_ADDRESS"] = config.dashboard  # what `serve deploy` reads
     values["MLFLOW_TRACKING_URI"] = config.mlflow
     return "\n".join(f"  export {name}={value}" for name, value in values.items())
 

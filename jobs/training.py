@@ -202,7 +202,9 @@ def left_behind(plan: TrainingPlan) -> dict[str, Any]:
     from gaugan.resume import stopped
 
     result = stopped(plan)
-    print(f"the workers had not started or did not answer in time; what is saved is of step {result['step']}", flush=True)
+    print(
+        f"the workers had not started or did not answer in time; what is saved is of step {result['step']}", flush=True
+    )
     return result
 
 
