@@ -94,8 +94,12 @@ def _check_networks(road: steps.Road, unet: UNetConfig, unet_size: Size, spade: 
     from gaugan.spade.networks import start_size
     from gaugan.systems import build_unet
 
+    try:
+        classes = ClassTable.load(road.config.classes)
+    except UserError as error:
+        raise UserError(f"--classes {error}") from error
     with own_flags("train_unet"), warnings.catch_warnings(action="ignore"):  # that weights are random is said later
-        build_unet(unet, ClassTable.load(road.config.classes), unet_size, torch.device("cpu"))
+        build_unet(unet, classes, unet_size, torch.device("cpu"))
     with own_flags("train_gaugan"):
         start_size(size, spade.upsampling)
 

@@ -1,9 +1,9 @@
 """The client for people.
 
-python -m serve.client paint mask.png --seed 7 -o out.png
-python -m serve.client segment portrait.jpg -o mask.png
-python -m serve.client classes
-python -m serve.client model | swap URI | rollback        # need the server's GAUGAN_ADMIN_TOKEN
+    python -m serve.client paint mask.png --seed 7 -o out.png
+    python -m serve.client segment portrait.jpg -o mask.png
+    python -m serve.client classes
+    python -m serve.client model | swap URI | rollback        # need the server's GAUGAN_ADMIN_TOKEN
 
 Tokens are read from the environment: GAUGAN_TOKEN, and GAUGAN_ADMIN_TOKEN for the last line.
 """

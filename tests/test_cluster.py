@@ -180,12 +180,12 @@ def test_an_upload_leaves_out_what_is_large_or_private(tmp_path: Path) -> None:
 
 
 def test_local_commands_stay_on_loopback_and_use_the_ports_they_are_given(tmp_path: Path) -> None:
-    config = LocalCluster("up", folder=str(tmp_path), ray_port=7001, dashboard_port=7002, mlflow_port=7003, cpus=2)
+    config = LocalCluster("up", folder=str(tmp_path), ray_port=7001, dashboard_port=7003, mlflow_port=7005, cpus=2)
     commands = local.commands(config)
-    assert {"--head", "--block", "--port=7001", "--dashboard-port=7002", "--num-cpus=2"} <= set(commands["ray"])
+    assert {"--head", "--block", "--port=7001", "--dashboard-port=7003", "--num-cpus=2"} <= set(commands["ray"])
     assert "--dashboard-host=127.0.0.1" in commands["ray"]
     words = commands["mlflow"]
-    assert (words[words.index("--host") + 1], words[words.index("--port") + 1]) == ("127.0.0.1", "7003")
+    assert (words[words.index("--host") + 1], words[words.index("--port") + 1]) == ("127.0.0.1", "7005")
     assert "RAY_AUTH_MODE=token" in local.exports(config) and str(tmp_path) in local.exports(config)
 
 
@@ -226,13 +226,13 @@ def test_down_ends_what_up_started_and_no_process_that_later_got_its_number(tmp_
 def test_up_says_which_log_to_read_when_a_service_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "commands", lambda config: {"mlflow": [sys.executable, "-c", "raise SystemExit('oh')"]})
     began = time.monotonic()
-    words = ["up", "--folder", str(tmp_path), "--dashboard-port", "17991", "--mlflow-port", "17992"]
+    words = ["up", "--folder", str(tmp_path), "--dashboard-port", "17991", "--mlflow-port", "17993"]
     assert local.main(words) == 2
     assert time.monotonic() - began < 20 and "oh" in (tmp_path / "mlflow.log").read_text()
 
 
 def test_status_tells_that_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["status", "--folder", str(tmp_path), "--dashboard-port", "17991", "--mlflow-port", "17992"]
+    words = ["status", "--folder", str(tmp_path), "--dashboard-port", "17991", "--mlflow-port", "17993"]
     assert local.main(words) == 1
     assert capsys.readouterr().out.count("not started here") == 2
 

@@ -20,6 +20,7 @@ from dataset_toys import (
 )
 from PIL import Image
 
+from gaugan.config import parse
 from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.pairs import Pairs
@@ -86,6 +87,17 @@ def test_cityscapes_keeps_its_shape_and_its_16_bit_instances(tmp_path: Path) -> 
     pair = Pairs.open(str(tmp_path / "out")).read("train", 0)
     assert pair.image.shape == (8, 16, 3) and pair.instance_map is not None
     assert np.array_equal(pair.instance_map, pair.label_map.astype(int) * 1000 + 1)
+
+
+def test_instances_and_portraits_are_taken_unless_told_otherwise(tmp_path: Path) -> None:
+    common = ["--layout", "coco", "--output", "out", "--root", "in"]
+    given, told = parse(job.Config, common), parse(job.Config, [*common, "--no-instances", "--no-portraits"])
+    assert (given.instances, given.portraits, told.instances, told.portraits) == (True, True, False, False)
+    root = write_coco(tmp_path / "in")
+    every = job.main(config("coco", root, tmp_path / "all"))
+    fewer = job.main(config("coco", root, tmp_path / "fewer", instances=False, portraits=False))
+    assert every["instance_maps"] and not fewer["instance_maps"]
+    assert fewer["rows"] < every["rows"]
 
 
 def test_custom_folders_with_nameless_classes_or_a_table(tmp_path: Path) -> None:

@@ -125,6 +125,16 @@ def test_files_that_crash_the_decoder_cost_one_row_each_and_not_the_job(
     assert all(label_of.values())
 
 
+def test_a_relative_export_is_refused_in_a_submitted_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"output": str(tmp_path), "input": "in", "model": "unet"}
+    job.Config(**given, export_labelme="doubts")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(UserError, match="--export-labelme doubts: a relative path would be lost .*my-bucket/doubts"):
+        job.Config(**given, export_labelme="doubts")
+    for place in ("s3://bucket/doubts", "/shared/doubts", "~/doubts", ""):
+        job.Config(**given, export_labelme=place)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

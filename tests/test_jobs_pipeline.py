@@ -194,6 +194,7 @@ def test_labels_of_the_users_own_are_mapped_ignored_or_classes_of_their_own_tabl
     classes = [{"name": name, "colour": [30 * number, 9, 9]} for number, name in enumerate(names)]
     table.write_text(yaml.safe_dump({"name": "own", "classes": classes}))
     refused(dataclasses.replace(own, map=(("Mund=nothing",),)), "--map Mund=nothing")
+    refused(dataclasses.replace(own, classes="/nope.yaml"), "--classes /nope.yaml: no class table can be read there")
     refused(dataclasses.replace(own, classes=str(table), z_order="mouth"), "--z-order: 'mouth' is no class")
     for changes in ({"map": (("Mund=mouth",),)}, {"unknown": "ignore"}, {"classes": str(table), "z_order": "Mund"}):
         checked = pipeline.check_inputs(dataclasses.replace(own, **changes))

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from toys import TOY, write_pairs
 
 from gaugan import label_audit, systems
-from gaugan.config import to_plain
+from gaugan.config import from_plain, to_plain
 from gaugan.data_check import check_data
 from gaugan.errors import UserError
 from gaugan.label_audit import audit
@@ -181,6 +182,10 @@ def test_the_command_prints_the_histogram_and_names_bad_rows(
     audit_labels.main(audit_labels.Config(input=uri, output=str(tmp_path / "out")))
     assert "background" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "label_audit.json").read_text())["label_maps"] == 16
+    saved = from_plain(audit_labels.Config, yaml.safe_load((tmp_path / "out" / "config.yaml").read_text()))
+    assert saved == audit_labels.Config(input=uri, output=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="--output .*: is the dataset itself"):
+        audit_labels.main(audit_labels.Config(input=uri, output=uri))
     assert hashlib.sha256((tmp_path / "data" / "manifest.json").read_bytes()).hexdigest() == before
     tamper(uri, 4, bad_map())
     with pytest.raises(UserError, match="4.png: .*class id 9"):

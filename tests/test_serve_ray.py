@@ -216,6 +216,27 @@ def test_folders_that_are_no_use_are_refused_before_ray_starts(tmp_path: Path) -
             build({"model": model, name: str(tmp_path / folder)})
 
 
+def test_a_dry_run_prints_the_resolved_config_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serve import __main__ as command
+
+    monkeypatch.setattr(command, "_set_environment", lambda config: None)  # this process serves other tests
+    monkeypatch.setattr(command, "_connect", lambda config: pytest.fail("started"))
+    model = save_generator(str(tmp_path / "generator"))
+    for words, code in (([model], 0), ([str(tmp_path / "nothing")], 2), ([model, "--host", "0.0.0.0"], 2)):
+        monkeypatch.setattr(sys, "argv", ["serve", "--dry-run", "--port", "8123", "--model", *words])
+        with pytest.raises(SystemExit) as caught:
+            command.run()
+        assert caught.value.code == code
+        shown = capsys.readouterr()
+        if code == 0:
+            printed = from_plain(ServeConfig, yaml.safe_load(shown.out))
+            assert printed == ServeConfig(model=model, port=8123)
+        else:
+            assert shown.out == "" and shown.err.startswith("error: --")
+
+
 def test_places_that_nobody_answers_at_are_refused_soon_and_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     from gaugan import checkpoint
     from serve.__main__ import _check_cluster

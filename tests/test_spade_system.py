@@ -11,7 +11,7 @@ from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.spade.build import encode_labels
-from gaugan.spade.config import SpadeConfig, StyleVAEConfig, learning_rate_factor
+from gaugan.spade.config import SpadeConfig, StyleVAEConfig, held_out_metrics, learning_rate_factor
 from gaugan.spade.style import Style, build_style
 from gaugan.spade.system import SpadeSystem
 
@@ -159,6 +159,29 @@ def test_evaluation_measures_consistency_with_the_judge_and_changes_nothing():
     assert_same(before, flat(system))
     with pytest.raises(UserError, match="empty"):
         system.evaluate([])
+
+
+class Pixels:
+    """The plainest features."""
+
+    name, weights = "pixels", (1.0,)
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        return [image]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"lambda_feat": 0.0}, {"style": "none"}, {"judge": "runs/unet"}, {"features": "unet:runs/unet"}],
+    ids=str,
+)
+def test_the_names_of_the_measurements_are_known_beforehand(changes):
+    truth = make_batch(0)["label_map"]
+    parts = {"judge": lambda images: truth.where(truth != 255, 0), "features": Pixels()}
+    config = replace(CONFIG, **changes)
+    system = make_system(config, **{name: part for name, part in parts.items() if name in changes})
+    measured = list(system.evaluate([make_batch(0)]))
+    assert sorted(measured) == sorted(held_out_metrics(config, CLASSES.names))
 
 
 def test_sample_shows_four_rows_and_generate_paints_the_batch():

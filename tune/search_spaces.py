@@ -138,7 +138,8 @@ def nearest(path: str, base: Any) -> str:
     """The paths of `base`, three at most, whose last part is most like that of `path`."""
     known = list(_paths(base))
     by_end = {name.rpartition(".")[2]: name for name in known}
-    close = difflib.get_close_matches(path.rpartition(".")[2], by_end, n=3, cutoff=0.6)
+    end = path.rpartition(".")[2]
+    close = [end] if end in by_end else difflib.get_close_matches(end, by_end, n=3)
     return " or ".join([by_end[name] for name in close] or difflib.get_close_matches(path, known, n=3, cutoff=0.0))
 
 
