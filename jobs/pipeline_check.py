@@ -68,11 +68,14 @@ def _check_numbers(config: PipelineConfig) -> None:
 
 def _check_steps(road: steps.Road) -> None:
     """The config of every step checks its own fields; U-Net and painter check their sizes where they are built."""
+    from jobs.train_unet import with_decay
+
     steps.import_config(road)
     for name, build in (("train_unet", steps.unet_config), ("train_unet (judge)", steps.judge_config)):
         with own_flags(name):
             unet = build(road)
-            plan = unet.plan("unet", unet.unet)
+            network = with_decay(unet)
+            plan = unet.plan("unet", network)
     with own_flags("label_dataset"):
         steps.label_config(road)
     with own_flags("train_encoder"):
@@ -84,7 +87,7 @@ def _check_steps(road: steps.Road) -> None:
     with own_flags("train_gaugan"):
         painter = steps.gaugan_config(road)
         size = painter.plan("spade", painter.spade).image_size
-    _check_networks(road, unet.unet, plan.image_size, painter.spade, size)
+    _check_networks(road, network, plan.image_size, painter.spade, size)
 
 
 def _check_networks(road: steps.Road, unet: UNetConfig, unet_size: Size, spade: SpadeConfig, size: Size) -> None:
@@ -94,10 +97,7 @@ def _check_networks(road: steps.Road, unet: UNetConfig, unet_size: Size, spade: 
     from gaugan.spade.networks import start_size
     from gaugan.systems import build_unet
 
-    try:
-        classes = ClassTable.load(road.config.classes)
-    except UserError as error:
-        raise UserError(f"--classes {error}") from error
+    classes = ClassTable.load(road.config.classes)
     with own_flags("train_unet"), warnings.catch_warnings(action="ignore"):  # that weights are random is said later
         build_unet(unet, classes, unet_size, torch.device("cpu"))
     with own_flags("train_gaugan"):

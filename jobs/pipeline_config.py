@@ -20,18 +20,16 @@ DATA_FIELDS = (
 """What a run may not change when it is continued."""
 OF_ANNOTATIONS = ("classes", "map", "unknown", "z_order")
 """Fields that tell how labels of --annotations become classes."""
-_U_NET = {
-    "--image-size": "--unet-image-size", "--batch-size": "--unet-batch-size", "encoder_weights": "--encoder-weights"
-}  # fmt: skip
+_U_NET = {"--image-size": "--unet-image-size", "--batch-size": "--unet-batch-size"}
 OWN_FLAGS = {
     "train_unet": {**_U_NET, "--steps": "--unet-steps"},
     "train_unet (judge)": {**_U_NET, "--steps": "--judge-steps"},
     "label_dataset": {"--input": "--images", "--held-out": "--held-out-labelled"},
     "train_encoder": {"--steps": "--encoder-steps"},
     "tune/sweep": {"--trials": "--sweep-trials", "--steps": "--sweep-steps"},
-    "train_gaugan": {"--steps": "--gan-steps", "image_size": "--image-size"},
+    "train_gaugan": {"--steps": "--gan-steps"},
     "evaluate": {"--held-out": "--held-out-labelled"},
-}  # fmt: skip
+}
 """Step -> what its job calls a flag -> what the pipeline calls it, where the two differ."""
 
 

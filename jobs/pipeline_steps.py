@@ -136,11 +136,7 @@ def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
         sample_every=steps,
         save_every=max(steps // 2, 1),
         register=name == "unet",
-        unet=UNetConfig(
-            encoder_weights=own.encoder_weights,
-            learning_rate=4e-3,  # short runs: docs/results.md
-            decay_steps=steps,
-        ),
+        unet=UNetConfig(encoder_weights=own.encoder_weights, learning_rate=4e-3),  # short runs: docs/results.md
     )
 
 

@@ -115,9 +115,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ({"max_failure_rate": 7.0}, "--max-failure-rate 7.0: expected a share"),
         ({"encoder_weights": "/nope.pth"}, "--encoder-weights /nope.pth: no such file"),
         ({"unet_image_size": (0,)}, r"--unet-image-size \(0, 0\): each side needs at least 8"),
-        ({"unet_image_size": (100,)}, r"--unet-image-size \(100, 100\): .* multiples of 64"),
+        ({"unet_image_size": (100,)}, "--unet-image-size 100 100: .* multiples of 64"),
         ({"unet_image_size": (128, 128, 128)}, "--unet-image-size .*one number .square. or height and width"),
-        ({"image_size": (70,)}, "--image-size 70x70: .* multiples of 32"),
+        ({"image_size": (70,)}, "--image-size 70 70: .* multiples of 32"),
         ({"unet_batch_size": 3, "num_workers": 2}, "--unet-batch-size 3 must be a multiple of --num-workers 2"),
         ({"batch_size": 3, "num_workers": 4}, "^--batch-size 3 must be a multiple of --num-workers 4"),
         ({"annotations": "/nowhere", "images": "/nowhere"}, "--annotations /nowhere: no such folder"),
@@ -194,7 +194,7 @@ def test_labels_of_the_users_own_are_mapped_ignored_or_classes_of_their_own_tabl
     classes = [{"name": name, "colour": [30 * number, 9, 9]} for number, name in enumerate(names)]
     table.write_text(yaml.safe_dump({"name": "own", "classes": classes}))
     refused(dataclasses.replace(own, map=(("Mund=nothing",),)), "--map Mund=nothing")
-    refused(dataclasses.replace(own, classes="/nope.yaml"), "--classes /nope.yaml: no class table can be read there")
+    refused(dataclasses.replace(own, classes="/nope.yaml"), "^--classes .*/nope.yaml")
     refused(dataclasses.replace(own, classes=str(table), z_order="mouth"), "--z-order: 'mouth' is no class")
     for changes in ({"map": (("Mund=mouth",),)}, {"unknown": "ignore"}, {"classes": str(table), "z_order": "Mund"}):
         checked = pipeline.check_inputs(dataclasses.replace(own, **changes))
