@@ -226,15 +226,10 @@ def test_workers_that_a_private_ray_has_no_room_for_are_refused_with_advice(monk
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
-    check_resources(Workers(1, 4, use_gpu=True))
-    with pytest.raises(UserError, match="--use-gpu --num-workers 2: .* this machine has 1; lower --num-workers to 1"):
-        check_resources(Workers(2, 2, use_gpu=True))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    check_resources(Workers(2, 2))
     with pytest.raises(UserError, match="--num-workers 3 --cpus-per-worker 2: Ray has 4 CPUs"):
         check_resources(Workers(3, 2))
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    with pytest.raises(UserError, match="this machine has 0; leave --use-gpu out, or submit the job to a cluster"):
-        check_resources(Workers(1, 1, use_gpu=True))
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     check_resources(Workers(8, 8, use_gpu=True))
 
