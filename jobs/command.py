@@ -285,20 +285,6 @@ def check_memory(needed_bytes: int, flag: str) -> None:
         )
 
 
-def check_gpus(config: JobConfig) -> None:
-    """Refuses --use-gpu on a private Ray without the GPUs: it never gets another, the workers would wait forever."""
-    if not config.use_gpu or os.environ.get("RAY_ADDRESS"):
-        return
-    import torch
-
-    found, needed = torch.cuda.device_count(), max(1, config.num_workers)
-    if found < needed:
-        raise UserError(
-            f"--use-gpu: {needed} needed (one per worker), this machine has {found} that torch can use; leave out "
-            "--use-gpu, lower --num-workers, or submit the job to a cluster with GPUs (cluster/submit.md)"
-        )
-
-
 def start_ray(config: JobConfig) -> None:
     """Connects to the cluster of a submitted job (RAY_ADDRESS), else starts a private Ray on this machine.
 
@@ -323,7 +309,6 @@ def start_ray(config: JobConfig) -> None:
         given = storage.use_s3(config.s3_endpoint, config.s3_region, config.s3_anonymous)
         ray.init(**quiet, runtime_env={"env_vars": given} if given else None)
     else:
-        check_gpus(config)
         cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     if STOP.listens:

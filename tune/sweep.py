@@ -26,11 +26,11 @@ from jobs.command import (
     JobConfig,
     TooManyFailuresError,
     begin,
-    check_gpus,
     checked_output,
     run,
     start_ray,
 )
+from jobs.resources import Workers, check_resources
 from jobs.tracking import Tracker, open_run
 from jobs.train_gaugan import TrainGauGAN
 from tune import leaderboard, search_spaces, trials
@@ -103,12 +103,15 @@ def main(config: SweepConfig, train: trials.Train = trials.train) -> dict[str, A
             values = search_spaces.current(space, base) if first else search_spaces.sample(space, config.seed, number)
             print(f"trial {number:03d}: {values}")
         return {"status": "dry-run", "rows": [], "best": ""}
-    check_gpus(config)
-    keep_fingerprint(setup, space)
+    check_fingerprint(setup, space)
+    is_over = sum(record.status in trials.DONE for record in trials.read_all(config.output)) >= config.trials
+    if not is_over:
+        start_ray(config)  # before anything imports ray
+        check_resources(Workers(config.num_workers, config.threads, config.use_gpu))  # of one trial: others can wait
     begin(config)
+    storage.write_json(storage.join(config.output, "sweep.json"), fingerprint(setup, space))
     tracker = open_run(config.tracking, config.output, "sweep", config)
-    records = trials.read_all(config.output)
-    if sum(record.status in trials.DONE for record in records) < config.trials:
+    if not is_over:
         _search(config, setup, space, tracker, train)
     return _conclude(setup, tracker)
 
@@ -164,10 +167,15 @@ def make_setup(config: SweepConfig, base: TrainGauGAN) -> Setup:
     )
 
 
-def keep_fingerprint(setup: Setup, space: Space) -> None:
+def fingerprint(setup: Setup, space: Space) -> dict[str, Any]:
+    """The content of sweep.json: the settings under which trials can be compared."""
+    return {**setup.fingerprint(), "space": to_plain(space)}
+
+
+def check_fingerprint(setup: Setup, space: Space) -> None:
     """Refuses to mix trials that can't be compared in one folder."""
     uri = storage.join(setup.output, "sweep.json")
-    now = {**setup.fingerprint(), "space": to_plain(space)}
+    now = fingerprint(setup, space)
     known = storage.read_json(uri) if storage.exists(uri) else now
     different = [name for name in now if known.get(name) != now[name]]
     if different:
@@ -175,11 +183,9 @@ def keep_fingerprint(setup: Setup, space: Space) -> None:
             f"{setup.output} holds a sweep with another {', '.join(different)} (see {uri}). Use the same settings to "
             "continue it, or another --output to begin a new one"
         )
-    storage.write_json(uri, now)
 
 
 def _search(config: SweepConfig, setup: Setup, space: Space, tracker: Tracker, train: trials.Train) -> None:
-    start_ray(config)  # before anything imports ray
     from tune.search import Budget
     from tune.search import run as run_trials
 
