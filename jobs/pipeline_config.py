@@ -79,9 +79,9 @@ class PipelineConfig(JobConfig):
     """Annotated training pairs after augmentation; a folder that has more keeps them all."""
     unet_image_size: tuple[int, ...] = (128,)
     """Size at which the segmenters work: one number (square) or height and width, multiples of 64."""
-    unet_steps: int = 720
+    unet_steps: int = 640
     """Steps of the U-Net that labels."""
-    judge_steps: int = 480
+    judge_steps: int = 440
     """Steps of the second U-Net, the one that judges paintings."""
     unet_batch_size: int = 4
     """Pictures per step of the U-Nets: in a short run many small steps learn more than few large ones."""
@@ -93,7 +93,7 @@ class PipelineConfig(JobConfig):
     """Trials over the loss weights; 0 = none."""
     sweep_steps: int = 30
     """Steps of each trial."""
-    gan_steps: int = 360
+    gan_steps: int = 320
     """Steps of the painter."""
     ngf: int = 16
     """Width of the painter."""

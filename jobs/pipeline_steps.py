@@ -132,7 +132,7 @@ def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
         batch_size=own.unet_batch_size,
         steps=steps,
         report_every=60,
-        evaluate_every=max(steps // 4, 1),
+        evaluate_every=max(steps // 2, 1),
         sample_every=steps,
         save_every=max(steps // 2, 1),
         register=name == "unet",
