@@ -46,13 +46,19 @@ def on_a_cluster() -> bool:
 
 
 def check_resources(workers: Workers) -> None:
-    """Raises UserError when the running private Ray lacks CPUs for the workers; GPUs are asked for before it starts
-    (jobs.command.check_gpus)."""
+    """Raises UserError when the running private Ray lacks what the workers need."""
     import ray
 
     if on_a_cluster():
         return
-    cpus = int(ray.cluster_resources().get("CPU", 0))
+    found = ray.cluster_resources()
+    gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 0))
+    if workers.use_gpu and gpus < workers.count:
+        less = f"lower --num-workers to {gpus}, " if gpus else ""
+        raise UserError(
+            f"--use-gpu --num-workers {workers.count}: one GPU per worker, and this machine has {gpus}; {less}leave "
+            "--use-gpu out, or submit the job to a cluster that has them (cluster/submit.md)"
+        )
     if cpus < workers.count * workers.cpus:
         raise UserError(
             f"--num-workers {workers.count} --cpus-per-worker {workers.cpus}: Ray has {cpus} CPUs on this machine; "

@@ -230,6 +230,8 @@ def test_workers_that_a_private_ray_has_no_room_for_are_refused_with_advice(monk
     check_resources(Workers(2, 2))
     with pytest.raises(UserError, match="--num-workers 3 --cpus-per-worker 2: Ray has 4 CPUs"):
         check_resources(Workers(3, 2))
+    with pytest.raises(UserError, match="--use-gpu --num-workers 1: .* this machine has 0; leave --use-gpu out"):
+        check_resources(Workers(1, 1, use_gpu=True))
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     check_resources(Workers(8, 8, use_gpu=True))
 
