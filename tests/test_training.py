@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from toys import SIZE, TOY, ToySystem, write_pairs
+from toy_runs import curve, install_toy, lines, same_state, stop_after, toy_plan
+from toys import ToySystem, write_pairs
 
 from gaugan import checkpoint, storage, training
 from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
-from gaugan.resume import check_resume
-from gaugan.systems import SYSTEMS
 from gaugan.training import run_training
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SYSTEMS, "toy", TOY)
-    monkeypatch.setattr(ToySystem, "bad_steps", set())
-    monkeypatch.setattr(ToySystem, "scores", {})
+    install_toy(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -34,44 +29,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def plan(data: str, tmp_path: Path) -> TrainingPlan:
-    return TrainingPlan(
-        system="toy",
-        config={},
-        data=data,
-        output=str(tmp_path / "run"),
-        image_size=SIZE,
-        batch_size=4,
-        steps=24,
-        seed=3,
-        augment="mild",
-        report_every=4,
-        sample_every=8,
-        evaluate_every=8,
-        save_every=6,
-        keep=2,
-    )
+    return toy_plan(data, tmp_path)
 
 
-def stop_after(asked: int) -> Callable[[], bool]:
-    """True from the `asked`-th question on; the loop asks once per step."""
-    counter = iter(range(1, 10**6))
-    return lambda: next(counter) >= asked
-
-
-def state_of(uri: str) -> dict[str, torch.Tensor]:
-    found = checkpoint.load(checkpoint.find(f"{uri}/last"), networks_only=False)
-    optimiser = found.state["optimisers"]["toy"]["state"]
-    moments = {f"{key}.{name}": value for key, values in optimiser.items() for name, value in values.items()}
-    return {**found.state["networks"]["toy"], **moments, "seen": torch.tensor(found.state["extra"]["seen"])}
-
-
-def same_state(first: str, second: str) -> bool:
-    mine, theirs = state_of(first), state_of(second)
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
-def lines(uri: str) -> list[dict]:
-    return [json.loads(line) for line in storage.read_text(f"{uri}/metrics.jsonl").splitlines()]
+def steps_of(uri: str, key: str) -> list[int]:
+    return [step for step, _ in curve(uri, key)]
 
 
 def test_a_run_leaves_what_it_promises(plan: TrainingPlan) -> None:
@@ -82,8 +44,8 @@ def test_a_run_leaves_what_it_promises(plan: TrainingPlan) -> None:
     assert result["best"]["step"] == 24 and result["metrics"] == {"score": 0.024, "count": 3.0}
     samples = [entry.path for entry in storage.list_files(f"{plan.output}/samples")]
     assert samples == [f"step_{step:08d}.png" for step in (8, 16, 24)]
-    assert [line["step"] for line in lines(plan.output) if "loss" in line] == [4, 8, 12, 16, 20, 24]
-    assert [line["step"] for line in lines(plan.output) if "held_out/score" in line] == [8, 16, 24]
+    assert steps_of(plan.output, "loss") == [4, 8, 12, 16, 20, 24]
+    assert steps_of(plan.output, "held_out/score") == [8, 16, 24]
     assert reported == [line["step"] for line in lines(plan.output)]
     assert checkpoint.steps(plan.output) == [18, 24]
 
@@ -101,9 +63,7 @@ def test_a_stopped_and_resumed_run_equals_a_straight_run_bit_for_bit(plan: Train
     assert run_training(plan)["status"] == "finished"
     assert same_state(plan.output, straight.output)
     for key in ("loss", "held_out/score"):
-        assert [line["step"] for line in lines(plan.output) if key in line] == [
-            line["step"] for line in lines(straight.output) if key in line
-        ]
+        assert steps_of(plan.output, key) == steps_of(straight.output, key)
 
 
 def test_a_killed_run_goes_back_one_interval_and_reports_each_step_once(
@@ -181,81 +141,6 @@ def test_the_same_bad_step_again_after_a_resume_diverges(plan: TrainingPlan) -> 
     assert result["checkpoint"] == "" or checkpoint.load(checkpoint.find(plan.output))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"config": {"learning_rate": 0.1}}, "learning_rate: there 0.05, now 0.1"),
-        ({"image_size": (16, 8)}, r"image_size: there \(8, 8\), now \(16, 8\)"),
-    ],
-)
-def test_other_settings_for_the_same_output_are_refused_by_name(plan: TrainingPlan, change: dict, words: str) -> None:
-    run_training(replace(plan, steps=2))
-    with pytest.raises(UserError, match=words):
-        run_training(replace(plan, **change))
-    assert run_training(replace(plan, config={"learning_rate": 0.05}))["status"] == "finished"
-
-
-def other_data(plan: TrainingPlan, folder: Path) -> TrainingPlan:
-    return replace(plan, data=write_pairs(str(folder / "other"), train=12))
-
-
-def mixed_in(plan: TrainingPlan, folder: Path) -> TrainingPlan:
-    return replace(plan, mix_in=(f"{write_pairs(str(folder / 'mixed'), train=5)}=1",))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (other_data, r"input: there .*/data.* \(content \w{16}\), now .*/other \(content \w{16}\)"),
-        (mixed_in, r"mix_in: there none, now .*/mixed=1 \(content \w{16}\)"),
-        (lambda plan, _: replace(plan, seed=7), "seed: there 3, now 7"),
-        (lambda plan, _: replace(plan, batch_size=3), "batch_size: there 4, now 3"),
-        (lambda plan, _: replace(plan, augment="strong"), "augment: there 'mild', now 'strong'"),
-        (lambda plan, _: replace(plan, preprocess="resize_and_crop"), "preprocess: there 'fit'"),
-        (lambda plan, _: replace(plan, seed=7, augment="none"), "seed: there 3, now 7; augment: there 'mild'"),
-    ],
-)
-def test_a_run_is_never_continued_with_what_would_give_other_numbers(
-    plan: TrainingPlan, tmp_path: Path, change: Callable[[TrainingPlan, Path], TrainingPlan], words: str
-) -> None:
-    run_training(replace(plan, steps=6))
-    other = change(plan, tmp_path)
-    for refuses in (check_resume, run_training):
-        with pytest.raises(UserError, match=f"holds a run with other settings.*{words}.*another --output"):
-            refuses(other)
-    assert checkpoint.steps(plan.output) == [6]
-
-
-def test_what_does_not_change_the_numbers_may_change_between_two_sittings(plan: TrainingPlan, tmp_path: Path) -> None:
-    straight = replace(plan, output=plan.output + "-straight")
-    run_training(straight)
-    run_training(replace(plan, steps=10))
-    moved = tmp_path / "moved"
-    shutil.copytree(plan.data, moved)
-    free = {"report_every": 3, "sample_every": None, "evaluate_every": 5, "save_every": 7, "keep": 1}
-    run_training(replace(plan, data=str(moved), **free))  # type: ignore[arg-type]
-    assert same_state(plan.output, straight.output)
-
-
-def test_a_run_of_an_older_version_that_recorded_less_goes_on(
-    plan: TrainingPlan, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_training(replace(plan, steps=6))
-    uri = storage.join(checkpoint.step_uri(plan.output, 6), "meta.json")
-    storage.write_json(uri, {name: value for name, value in storage.read_json(uri).items() if name != "run"})
-    check_resume(replace(plan, seed=7))
-    assert "which did not record input, mix_in, seed" in capsys.readouterr().out
-    run_training(plan)
-    with pytest.raises(UserError, match="seed: there 3, now 7"):
-        check_resume(replace(plan, seed=7))
-
-
-def test_settings_bind_nothing_before_the_first_checkpoint(plan: TrainingPlan, tmp_path: Path) -> None:
-    storage.write_json(f"{plan.output}/run.json", {})
-    check_resume(plan)
-    assert run_training(replace(plan, seed=7, batch_size=2))["status"] == "finished"
-
-
 def test_a_measurement_that_a_stop_falls_into_is_done_by_the_resumed_run(
     plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,11 +159,10 @@ def test_a_measurement_that_a_stop_falls_into_is_done_by_the_resumed_run(
         patch.setattr(training, "HURRIED_S", 0.0)
         result = run_training(replace(plan, evaluate_batch=1), should_stop=lambda: stop[-1])
     assert (result["status"], result["step"]) == ("stopped", 16)
-    assert [line["step"] for line in lines(plan.output) if "held_out/score" in line] == [8]
+    assert steps_of(plan.output, "held_out/score") == [8]
     run_training(replace(plan, evaluate_batch=1))
     for key in ("loss", "held_out/score"):
-        mine, theirs = ([line[key] for line in lines(uri) if key in line] for uri in (plan.output, straight.output))
-        assert mine == theirs
+        assert curve(plan.output, key) == curve(straight.output, key)
     assert same_state(plan.output, straight.output)
 
 
