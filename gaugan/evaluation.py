@@ -30,10 +30,11 @@ MIN_SHARE = 0.01
 WORST = 12
 EXPLAINED = {
     "miou": "mean IoU of the judge's label maps against the given ones, all pixels pooled, all at the "
-    "painter's size; `real` is the ceiling",
+    "painter's size; real pictures are the ceiling",
     "pixel_accuracy": "share of the pixels (ignored ones left out) at which they agree",
     "frechet_unet": "Frechet distance to the held-out pictures in pooled features of the judge's encoder, not FID, "
-    "comparable only with the same judge and number of pictures. `real`: training pictures against held-out ones",
+    "comparable only with the same judge and number of pictures. In the column real: training pictures against "
+    "held-out ones",
     "kernel_unet": "kernel distance (unbiased, cubic) in the same features; needs fewer pictures; about 0 when alike",
     "fid": "Frechet Inception distance (torch-fidelity's Inception) to the real held-out pictures",
     "kid": "kernel Inception distance",

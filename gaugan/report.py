@@ -57,7 +57,8 @@ a { color: var(--bar) }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 12px; margin: 12px 0 }
 .charts b { font-size: 13px; font-weight: 600 }
 .charts svg { display: block; width: 100%; height: 110px; margin: 6px 0 2px }
-.axis { display: flex; justify-content: space-between; gap: 10px; color: var(--soft); font-size: 12px }
+.axis { display: flex; justify-content: space-between; gap: 8px }
+.axis * { color: var(--soft); font-size: 11px; white-space: nowrap }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }
 td { overflow-wrap: anywhere }

@@ -279,4 +279,5 @@ def _figures(result: dict[str, Any], *names: str) -> str:
 
 
 def _named(metrics: dict[str, Any], *names: str) -> str:
-    return "  ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
+    """Three decimals, none of a whole number."""
+    return "  ".join(f"{name} {f'{metrics[name]:.3f}'.removesuffix('.000')}" for name in names if name in metrics)
