@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import httpx
 import psutil
 
+from benchmarks.ports import free_port
 from benchmarks.serving_load import Load, percentile, summary
 from gaugan.config import parse
 
@@ -60,13 +60,6 @@ class Config:
     """That wait for their answers at the same time."""
     overload_s: float = 5.0
     """How long too much is asked for."""
-
-
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -69,14 +69,7 @@ def main(config: ServeConfig) -> int:
     try:
         _check_gpus(config)
         _quieten()
-        ray.serve.start(
-            http_options={
-                "host": config.host,
-                "port": config.port,
-                "request_timeout_s": config.timeout_s + PROXY_TIMEOUT_MARGIN_S,
-            },
-            logging_config=QUIET,
-        )
+        _listen(config)
         _deploy(application)
         url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
         print(f"ready after {time.monotonic() - started:.1f} s: {url}   (press Ctrl-C to stop)", flush=True)
@@ -90,6 +83,24 @@ def main(config: ServeConfig) -> int:
         return code
     finally:
         _stop(config)
+
+
+def _listen(config: ServeConfig) -> None:
+    """Starts Serve's proxy. Raises UserError when another program took the port since it was looked at."""
+    import ray.serve
+    from ray.exceptions import RayTaskError
+
+    options = {
+        "host": config.host,
+        "port": config.port,
+        "request_timeout_s": config.timeout_s + PROXY_TIMEOUT_MARGIN_S,
+    }
+    try:
+        ray.serve.start(http_options=options, logging_config=QUIET)
+    except RayTaskError as error:
+        if "Failed to bind to address" not in str(error):
+            raise
+        raise UserError(_taken(config, "another program listens there by now")) from error
 
 
 def _deploy(application: Any) -> None:
@@ -155,9 +166,11 @@ def _check_port(config: ServeConfig) -> None:
         try:
             probe.bind((config.host, config.port))
         except OSError as error:
-            raise UserError(
-                f"--host {config.host} --port {config.port}: {error.strerror}; choose another --port"
-            ) from error
+            raise UserError(_taken(config, error.strerror or str(error))) from error
+
+
+def _taken(config: ServeConfig, reason: str) -> str:
+    return f"--host {config.host} --port {config.port}: {reason}; choose another --port"
 
 
 def _check_cluster(address: str) -> None:

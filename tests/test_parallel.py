@@ -1,20 +1,14 @@
 """gaugan.parallel: two processes on loopback (gloo), and identities when there is one."""
 
 import os
-import socket
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from benchmarks.ports import free_port
 from gaugan import parallel
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def process(rank: int, check: Callable[[int], None], port: int) -> None:

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from serve_models import save_generator, save_unet
 
+from benchmarks.ports import free_port
 from gaugan import images, labels, storage
 from gaugan.config import from_plain
 from gaugan.errors import UserError
@@ -31,12 +32,6 @@ from serve.models import resolve
 Server = tuple[str, subprocess.Popen[str]]
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 40
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def label_png(seed: int) -> bytes:
@@ -253,6 +248,20 @@ def test_places_that_nobody_answers_at_are_refused_soon_and_in_words(monkeypatch
     monkeypatch.setattr(checkpoint, "find", fail)
     with pytest.raises(UserError, match="--model: s3://nobody/x can't be read: could not resolve"):
         resolve("s3://nobody/x", "--model", "gaugan")
+
+
+def test_a_port_lost_while_ray_started_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.serve
+    from ray.exceptions import RayTaskError
+
+    from serve.__main__ import _listen
+
+    def fail(**options: object) -> None:
+        raise RayTaskError("ready", "Failed to bind to address '127.0.0.1:8123'.", RuntimeError("no"))
+
+    monkeypatch.setattr(ray.serve, "start", fail)
+    with pytest.raises(UserError, match="--port 8123: another program listens there by now; choose another --port"):
+        _listen(ServeConfig(model="m", port=8123))
 
 
 @pytest.mark.parametrize("values", [{"port": 0}, {"max_batch_size": 0}, {"timeout_s": 0.0}])

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from test_parallel import free_port, process
+from test_parallel import process
 from torch import nn
 
+from benchmarks.ports import free_port
 from gaugan import parallel
 from gaugan.labels import ClassTable
 from gaugan.spade.config import SpadeConfig

@@ -10,6 +10,7 @@ import mlflow
 import pytest
 import torch
 
+from benchmarks.ports import free_port
 from gaugan import checkpoint, storage
 from gaugan.errors import UserError
 from gaugan.labels import PORTRAIT_CLASSES
@@ -148,11 +149,8 @@ def test_no_password_reaches_the_output(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_dead_server_is_warned_about_and_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
     start = time.monotonic()
-    opened = open_run(f"http://127.0.0.1:{port}", str(tmp_path), "toy", job(tmp_path))
+    opened = open_run(f"http://127.0.0.1:{free_port()}", str(tmp_path), "toy", job(tmp_path))
     assert isinstance(opened, NullTracker) and time.monotonic() - start < 15
     assert capsys.readouterr().out.count("goes on without it") == 1
 

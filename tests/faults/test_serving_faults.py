@@ -15,7 +15,7 @@ import pytest
 from processes import Command
 from tiny_models import rescale_last_layer, save_spade
 
-from benchmarks.serving import free_port
+from benchmarks.ports import free_port
 from benchmarks.serving_load import Load
 from gaugan.labels import PORTRAIT_CLASSES, encode_label_map
 from gaugan.portraits import draw_portrait
