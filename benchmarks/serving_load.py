@@ -37,8 +37,9 @@ class Load:
     def __init__(self, url: str, maps: list[bytes]) -> None:
         self.url, self.maps, self.sent = url, maps, 0
 
-    async def _ask(self, client: httpx.AsyncClient, answers: Answers) -> None:
-        number, self.sent = self.sent, self.sent + 1
+    async def _ask(self, client: httpx.AsyncClient, answers: Answers, number: int | None = None) -> None:
+        if number is None:
+            number, self.sent = self.sent, self.sent + 1
         files = {"label_map": ("map.png", self.maps[number % len(self.maps)], "image/png")}
         start = time.perf_counter()
         try:
@@ -67,6 +68,15 @@ class Load:
         answers.seconds = time.perf_counter() - begun
         return answers
 
+    async def _each(self, numbers: list[int]) -> Answers:
+        answers = Answers()
+        async with _client() as client:
+            begun = time.perf_counter()
+            for number in numbers:
+                await self._ask(client, answers, number)
+        answers.seconds = time.perf_counter() - begun
+        return answers
+
     async def _stream(self, per_s: float, seconds: float) -> Answers:
         answers, tasks = Answers(), []
         async with _client() as client:
@@ -77,6 +87,10 @@ class Load:
             await asyncio.gather(*tasks)
         answers.seconds = time.perf_counter() - begun
         return answers
+
+    def each(self, numbers: list[int]) -> Answers:
+        """One client that asks for the pictures of these label maps, one after the other."""
+        return asyncio.run(self._each(numbers))
 
     def wait_in_turn(self, clients: int, seconds: float) -> Answers:
         """`clients` that each ask again when they are answered."""

@@ -20,8 +20,9 @@ from typing import Any
 from gaugan.config import parse, to_yaml
 from gaugan.errors import UserError
 from serve.config import ServeConfig
-from serve.gate import DEFAULT_MOST_INSIDE, MOST_INSIDE, PROXY_CALLBACK
 from serve.guard import TOKEN
+from serve.listening import open_port, port_is_taken
+from serve.ray_settings import set_environment
 from serve.shared_state import CLOSING, INSIDE, LOOK_EVERY_S, RayStore
 
 APP = "gaugan"
@@ -29,47 +30,32 @@ PROXY_TIMEOUT_MARGIN_S = 10
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 CONNECT_TIMEOUT_S = 5.0
 DYING_S = 0.5
-ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    PROXY_CALLBACK: "serve.gate.proxy_middlewares",
-    # A person waits for each answer (docs/results.md has the milliseconds of these four): Ray's processes are not less
-    # urgent than others, a request changes threads less often, pictures go straight to who asked, and the controller
-    # looks around twice a second instead of ten times.
-    "RAY_worker_niceness": "0",
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_max_direct_call_object_size": str(2 * 2**20),
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-}
-"""Explicit authentication, our gate in Serve's proxy, no usage reports, no pickles from MLflow."""
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
 def main(config: ServeConfig) -> int:
     """Serves until a signal comes; returns the exit code."""
     started = time.monotonic()
-    _set_environment(config)
+    set_environment(config)
     import ray
     import ray.serve
 
-    from serve.app import build
+    from serve.app import build_application
 
-    application = build(config)  # bad URIs are refused before Ray is started
+    application = build_application(config, listens=config.listens_itself)  # bad URIs are refused before Ray is started
     _check_door(config)
     if config.dry_run:
         print(to_yaml(dataclasses.replace(config, dry_run=False)), end="")
         return 0
     if config.address is None:
-        _check_port(config)
+        open_port(config.host, config.port).close()
     print("starting ...", flush=True)
     _connect(config)
     stop = _catch_signals()
     try:
         _check_gpus(config)
         _quieten()
-        _listen(config)
+        _start_serve(config)
         _deploy(application)
         url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
         print(f"ready after {time.monotonic() - started:.1f} s: {url}   (press Ctrl-C to stop)", flush=True)
@@ -85,11 +71,17 @@ def main(config: ServeConfig) -> int:
         _stop(config)
 
 
-def _listen(config: ServeConfig) -> None:
-    """Starts Serve's proxy. Raises UserError when another program took the port since it was looked at."""
+def _start_serve(config: ServeConfig) -> None:
+    """Starts Serve, with its proxy where that has to listen.
+
+    Raises UserError when another program took the port since it was looked at.
+    """
     import ray.serve
     from ray.exceptions import RayTaskError
 
+    if config.listens_itself:
+        ray.serve.start(proxy_location="Disabled", logging_config=QUIET)
+        return
     options = {
         "host": config.host,
         "port": config.port,
@@ -100,7 +92,7 @@ def _listen(config: ServeConfig) -> None:
     except RayTaskError as error:
         if "Failed to bind to address" not in str(error):
             raise
-        raise UserError(_taken(config, "another program listens there by now")) from error
+        raise port_is_taken(config.host, config.port, "another program listens there by now") from error
 
 
 def _deploy(application: Any) -> None:
@@ -144,33 +136,12 @@ class _Stop:
         return self._code
 
 
-def _set_environment(config: ServeConfig) -> None:
-    """What Ray reads when it starts; what the user's environment says stays."""
-    waiting = config.max_queued * max(config.num_replicas, config.max_replicas)
-    most_inside = {MOST_INSIDE: str(max(DEFAULT_MOST_INSIDE, 2 * waiting))}
-    for name, value in (ENVIRONMENT | most_inside).items():
-        os.environ.setdefault(name, value)
-
-
 def _check_door(config: ServeConfig) -> None:
     if not (config.only_this_machine or config.allow_anyone or os.environ.get(TOKEN)):
         raise UserError(
             f"--host {config.host} lets other machines in, and no token is asked of them: set {TOKEN} in the "
             "environment, or say --allow-anyone"
         )
-
-
-def _check_port(config: ServeConfig) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            raise UserError(_taken(config, error.strerror or str(error))) from error
-
-
-def _taken(config: ServeConfig, reason: str) -> str:
-    return f"--host {config.host} --port {config.port}: {reason}; choose another --port"
 
 
 def _check_cluster(address: str) -> None:

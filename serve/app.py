@@ -21,7 +21,9 @@ from gaugan import labels, storage
 from gaugan.config import from_plain
 from gaugan.errors import UserError
 from serve.config import ServeConfig
+from serve.gate import proxy_middlewares
 from serve.guard import ADMIN_TOKEN, TOKEN, Door, Tokens
+from serve.listening import Listener
 from serve.models import ModelSource, resolve
 from serve.quality import GateLimits, gate_label_maps
 from serve.quality import examine as examine_models
@@ -46,6 +48,8 @@ class IngressOptions:
     config: ServeConfig
     needs: tuple[str, ...]
     """Variables that the process which built the application had; a replica without them does not start."""
+    listens: bool
+    """Whether it listens at the host and port of `config` itself; otherwise Serve's proxies do."""
 
 
 @ray.serve.ingress()
@@ -54,6 +58,12 @@ class Ingress:
 
     def __init__(self, painter: DeploymentHandle, segmenter: DeploymentHandle | None, options: IngressOptions) -> None:
         self.painter, self.segmenter, self.options = painter, segmenter, options
+        self.listener: Listener | None = None
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        if self.listener is not None:
+            self.listener.check()
 
     def __serve_build_asgi_app__(self) -> Any:  # noqa: N807  (the name is Ray's)
         from serve.api import ApiOptions, build_api
@@ -82,6 +92,9 @@ class Ingress:
             door=door,
         )
         self.watch = _watch(api.state.service, backend, store, door, self.options)
+        if self.options.listens:
+            (gate,) = proxy_middlewares()
+            self.listener = Listener(gate.cls(api, *gate.args, **gate.kwargs), config.host, config.port)
         return api
 
 
@@ -135,14 +148,16 @@ def make_switch(options: IngressOptions, store: RayStore) -> Switch:
     )
 
 
-def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
-    """The application that `python -m serve` and config.yaml (import_path serve.app:build) run.
+def build(settings: dict[str, Any]) -> ray.serve.Application:
+    """The application of config.yaml (import_path serve.app:build). Raises UserError as `build_application`."""
+    return build_application(from_plain(ServeConfig, settings, source="config.yaml: args"))
+
+
+def build_application(config: ServeConfig, listens: bool = False) -> ray.serve.Application:
+    """The deployments, bound together; listens: the HTTP side does so at the config's host and port by itself.
 
     Raises UserError when a model is missing or the two models were trained with different class tables.
     """
-    config = (
-        settings if isinstance(settings, ServeConfig) else from_plain(ServeConfig, settings, source="config.yaml: args")
-    )
     Tokens.from_environment()  # refused here rather than on a node
     painter_source = resolve(config.model, "--model", "gaugan", config.tracking)
     segmenter_source = resolve(config.segmenter, "--segmenter", "unet", config.tracking) if config.segmenter else None
@@ -183,7 +198,7 @@ def build(settings: dict[str, Any] | ServeConfig) -> ray.serve.Application:
         target=50, **INGRESS_LIMITS,
     )  # fmt: skip
     needs = tuple(name for name in (TOKEN, ADMIN_TOKEN) if os.environ.get(name))
-    return ingress.bind(painter, segmenter, IngressOptions(painter_source, segmenter_source, config, needs))
+    return ingress.bind(painter, segmenter, IngressOptions(painter_source, segmenter_source, config, needs, listens))
 
 
 def _deployment(

@@ -96,6 +96,11 @@ class ServeConfig:
                 raise UserError(f"--allow-origins {origin}: expected https://host or http://host:port")
 
     @property
+    def listens_itself(self) -> bool:
+        """Whether `python -m serve` has its HTTP side listen, without Serve's proxy: there is one, on a Ray of ours."""
+        return self.address is None and max(self.ingress_replicas, self.max_ingress_replicas) == 1
+
+    @property
     def only_this_machine(self) -> bool:
         """Whether `host` can't be reached from other machines."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -117,6 +118,24 @@ def test_full_queue_is_answered_with_retry_after(server: Server) -> None:
 
 
 @pytest.mark.ray
+def test_an_http_side_that_died_is_replaced_on_the_same_port(server: Server) -> None:
+    def ingress() -> list[psutil.Process]:
+        children = psutil.Process(server[1].pid).children(recursive=True)
+        return [child for child in children if "Ingress" in " ".join(child.cmdline())]
+
+    (before,) = ingress()
+    before.kill()
+    before.wait(10)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server[0]}/v2/health/ready").status_code == 200:
+                break
+        time.sleep(0.2)
+    assert [process.pid for process in ingress()] != [before.pid]
+    assert Client(server[0]).paint(label_png(0), seed=3)
+
+
 def test_sigterm_ends_the_server_and_everything_it_started(server: Server) -> None:
     url, process = server
     family = psutil.Process(process.pid).children(recursive=True)
@@ -145,12 +164,12 @@ def test_unusable_model_is_refused_before_ray_starts(tmp_path: Path) -> None:
 
 
 def test_models_of_two_class_tables_are_not_served_together(tmp_path: Path) -> None:
-    from serve.app import build
+    from serve.app import build_application
 
     other = ClassTable(("a", "b"), ((0, 0, 0), (9, 9, 9)), name="other")
     model, segmenter = save_generator(str(tmp_path / "g")), save_unet(str(tmp_path / "u"), classes=other)
     with pytest.raises(UserError, match="class table"):
-        build(ServeConfig(model=model, segmenter=segmenter))
+        build_application(ServeConfig(model=model, segmenter=segmenter))
 
 
 def test_registered_model_is_resolved_by_alias_and_by_version(tmp_path: Path) -> None:
@@ -216,7 +235,7 @@ def test_a_dry_run_prints_the_resolved_config_and_starts_nothing(
 ) -> None:
     from serve import __main__ as command
 
-    monkeypatch.setattr(command, "_set_environment", lambda config: None)  # this process serves other tests
+    monkeypatch.setattr(command, "set_environment", lambda config: None)  # this process serves other tests
     monkeypatch.setattr(command, "_connect", lambda config: pytest.fail("started"))
     model = save_generator(str(tmp_path / "generator"))
     for words, code in (([model], 0), ([str(tmp_path / "nothing")], 2), ([model, "--host", "0.0.0.0"], 2)):
@@ -254,14 +273,14 @@ def test_a_port_lost_while_ray_started_is_one_line_of_advice(monkeypatch: pytest
     import ray.serve
     from ray.exceptions import RayTaskError
 
-    from serve.__main__ import _listen
+    from serve.__main__ import _start_serve
 
     def fail(**options: object) -> None:
         raise RayTaskError("ready", "Failed to bind to address '127.0.0.1:8123'.", RuntimeError("no"))
 
     monkeypatch.setattr(ray.serve, "start", fail)
     with pytest.raises(UserError, match="--port 8123: another program listens there by now; choose another --port"):
-        _listen(ServeConfig(model="m", port=8123))
+        _start_serve(ServeConfig(model="m", port=8123, ingress_replicas=2))
 
 
 @pytest.mark.parametrize("values", [{"port": 0}, {"max_batch_size": 0}, {"timeout_s": 0.0}])
