@@ -180,10 +180,12 @@ def whole_split(pairs: Pairs, spec: BatchSpec, limit: int | None = None) -> Iter
 def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
     """The same batches, made by a background thread while the step runs. Errors come out at their place.
 
-    Closing the iterator (or dropping it) stops the thread.
+    Closing the iterator (or dropping it) stops the thread. It computes by itself: with a second team of OpenMP threads
+    there would be more of them than cores, and the step's would sleep at each barrier instead of spinning.
     """
     ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
-    closed = threading.Event()
+    closed, begun = threading.Event(), threading.Event()
+    threads = torch.get_num_threads()
 
     def put(item: Batch | BaseException) -> None:
         while not closed.is_set():
@@ -193,6 +195,9 @@ def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
                 continue
 
     def fill() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # settles it: a thread's first look would take what the others are given below
+        begun.set()
         try:
             for batch in source:
                 put(batch)
@@ -204,6 +209,8 @@ def prefetch(source: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
 
     thread = threading.Thread(target=fill, daemon=True, name="prefetch")
     thread.start()
+    begun.wait()
+    torch.set_num_threads(threads)  # what the other set is the default of threads to come as well
     try:
         while not isinstance(item := ready.get(), BaseException):
             yield item

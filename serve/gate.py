@@ -1,7 +1,8 @@
 """The gate in front of everything: request id, body limits counted on streamed bytes, security headers.
 
-A plain ASGI middleware, used twice: around the API itself, and inside Ray Serve's proxy (see `proxy_middlewares`),
-because the proxy queues a body without bound before our code sees it, and words its own errors as plain text.
+A plain ASGI middleware, used twice: around the API itself, and where requests come in (see `proxy_middlewares`): Ray
+Serve's proxy, where it is used, queues a body without bound before our code sees it, and words its own errors as plain
+text.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BODY_REFUSALS = {"body_too_large", "slow_upload", "encoded_body"}
 """What ends the connection. Otherwise the server reads the rest of the body and drops it: closing on a client that
 still sends would reset its connection, and lose our answer."""
 MOST_INSIDE = "GAUGAN_MOST_INSIDE"
-"""Variable: how many uploads the proxy lets in at once."""
+"""Variable: how many uploads are let in at once."""
 DEFAULT_MOST_INSIDE = 64
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
@@ -45,7 +46,10 @@ log = logging.getLogger("serve")
 
 
 def proxy_middlewares() -> list[Middleware]:
-    """What Ray Serve's proxy wraps around every request; its import path goes into the variable PROXY_CALLBACK."""
+    """What Ray Serve's proxy, or `serve.listening`, wraps around every request.
+
+    Ray Serve finds it by its import path in the variable PROXY_CALLBACK.
+    """
     most = int(os.environ.get(MOST_INSIDE) or DEFAULT_MOST_INSIDE)
     return [Middleware(Gate, rewrite_plain_errors=True, most_inside=most)]
 

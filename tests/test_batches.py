@@ -130,6 +130,28 @@ def test_closing_prefetch_stops_its_thread_even_when_nobody_takes_the_rest(fails
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
+def test_prefetch_computes_on_one_thread_and_leaves_the_others_theirs() -> None:
+    before = torch.get_num_threads()
+    taken, seen = threading.Event(), []
+
+    def count_threads() -> Iterator[Batch]:
+        yield {"number": torch.tensor(0)}
+        taken.wait(10)  # a thread that looks for the first time only now must not find the others' number
+        yield {"number": torch.tensor(torch.get_num_threads())}
+
+    try:
+        torch.set_num_threads(2)
+        fetched = prefetch(count_threads())
+        next(fetched)
+        taken.set()
+        third = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        third.start()
+        third.join()
+        assert (int(next(fetched)["number"]), torch.get_num_threads(), seen) == (1, 2, [2])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_mixed_batch_is_the_batches_of_its_datasets_side_by_side_from_any_step(pairs: Pairs, tmp_path: Path) -> None:
     other = Pairs.open(write_pairs(str(tmp_path), train=5))
     parts = [(pairs, SPEC), (other, BatchSpec("train", SIZE, 2, seed=3))]
