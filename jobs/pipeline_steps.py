@@ -120,6 +120,11 @@ def train_judge(road: Road) -> str:
     return _train_unet(judge_config(road))
 
 
+def quarter(steps: int) -> int:
+    """Of a run, rounded up: four points of a curve, four and samples, the last of them at its end."""
+    return max(1, -(-steps // 4))
+
+
 def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
     from gaugan.unet.config import UNetConfig
     from jobs import train_unet as job
@@ -132,9 +137,9 @@ def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
         batch_size=own.unet_batch_size,
         steps=steps,
         report_every=60,
-        evaluate_every=max(steps // 2, 1),
+        evaluate_every=quarter(steps),
         sample_every=steps,
-        save_every=max(steps // 2, 1),
+        save_every=quarter(steps),
         register=name == "unet",
         unet=UNetConfig(encoder_weights=own.encoder_weights, learning_rate=4e-3),  # short runs: docs/results.md
     )
@@ -201,8 +206,8 @@ def _painting(road: Road, steps: int) -> dict[str, Any]:
         "report_every": 25,
         "evaluate_every": steps,
         "evaluate_limit": 64,
-        "sample_every": max(steps // 4, 1),
-        "save_every": max(steps // 4, 1),
+        "sample_every": quarter(steps),
+        "save_every": quarter(steps),
     }
 
 

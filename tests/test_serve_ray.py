@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
@@ -118,24 +117,6 @@ def test_full_queue_is_answered_with_retry_after(server: Server) -> None:
 
 
 @pytest.mark.ray
-def test_an_http_side_that_died_is_replaced_on_the_same_port(server: Server) -> None:
-    def ingress() -> list[psutil.Process]:
-        children = psutil.Process(server[1].pid).children(recursive=True)
-        return [child for child in children if "Ingress" in " ".join(child.cmdline())]
-
-    (before,) = ingress()
-    before.kill()
-    before.wait(10)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server[0]}/v2/health/ready").status_code == 200:
-                break
-        time.sleep(0.2)
-    assert [process.pid for process in ingress()] != [before.pid]
-    assert Client(server[0]).paint(label_png(0), seed=3)
-
-
 def test_sigterm_ends_the_server_and_everything_it_started(server: Server) -> None:
     url, process = server
     family = psutil.Process(process.pid).children(recursive=True)

@@ -87,16 +87,20 @@ def long(*values: object) -> object:
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("victim", ["PainterReplica", "Ingress"])
 @pytest.mark.parametrize(("kills", "every_s"), [pytest.param(1, 2.0, id="short"), long(24, 5.0)])
-def test_a_killed_generator_fails_no_request_of_a_patient_client(server: Server, kills: int, every_s: float) -> None:
+def test_killed_generators_and_http_sides_fail_no_request_of_a_patient_client(
+    server: Server, victim: str, kills: int, every_s: float
+) -> None:
+    """A new HTTP side listens on the port of the dead one, whose connections the system remembers for a minute."""
     url, command, _ = server
     with Clients(url) as clients:
         for _ in range(kills):
             time.sleep(every_s)
-            until(lambda: command.kill("PainterReplica") > 0, 60)
+            until(lambda: command.kill(victim) > 0, 60)
         before = sum(clients.painted)
         until(lambda: sum(clients.painted) > before + 20, 90)
-    print(f"{kills} kills: {sum(clients.painted)} painted, {len(clients.failed)} failed")
+    print(f"{kills} kills of {victim}: {sum(clients.painted)} painted, {len(clients.failed)} failed")
     assert clients.failed == [] and min(clients.painted) > 0
 
 
