@@ -215,11 +215,10 @@ def _image_uris(image_path: Any, path: str, root: str, problems: list[str]) -> t
         problems.append(f"imagePath is {image_path!r}, expected the path of a picture")
         return ()
     wanted = image_path.replace("\\", "/")  # written on Windows
-    if storage.is_local(root) and wanted.startswith(root + "/"):
-        inside = posixpath.normpath(wanted[len(root) + 1 :])
-    else:
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), wanted))
-    if inside.split("/")[0] in ("", "..") or re.match(r"[A-Za-z]:", wanted):
+    folder = root.partition("://")[2] or root  # without a scheme, whose slashes normpath would merge
+    full = posixpath.normpath(posixpath.join(folder, posixpath.dirname(path), wanted))
+    inside = posixpath.relpath(full, folder)
+    if inside.split("/")[0] in (".", "..") or re.match(r"[A-Za-z]:", wanted):
         problems.append(
             f"imagePath {image_path!r} leaves the folder {root}; give --annotations the folder that holds both, or put "
             "the picture beside the JSON and set imagePath to its name"
@@ -235,8 +234,8 @@ def _embedded(value: Any, problems: list[str]) -> bytes | None:
     if value is None or value == "":
         return None
     try:
-        return base64.b64decode(value)
-    except (TypeError, ValueError, binascii.Error) as error:
+        return base64.b64decode("".join(value.split()), validate=True)  # some writers break its lines
+    except (AttributeError, ValueError, binascii.Error) as error:
         problems.append(f"imageData is no base64 text ({error}); set it to null to use the file at imagePath")
         return None
 

@@ -251,8 +251,8 @@ def forget_after(run_uri: str, step: int) -> None:
             storage.remove(storage.join(run_uri, f"{name}.json"))
 
 
-def find(model_uri: str) -> str:
-    """The checkpoint that a user's --model means.
+def find(model_uri: str, flag: str = "") -> str:
+    """The checkpoint that a user's --model (or another `flag`, which the error then names) means.
 
     A checkpoint folder; a run folder (its best, else its last, else its newest); or RUN/best or RUN/last.
     """
@@ -269,6 +269,9 @@ def find(model_uri: str) -> str:
             return uri
     if run_uri == model_uri and (found := steps(run_uri)):
         return step_uri(run_uri, found[-1])
+    named = f"{flag} {model_uri}".strip()
+    if storage.exists(storage.join(model_uri, "manifest.json")):
+        raise UserError(f"{named}: a dataset; needed is a trained model: a run folder or a checkpoint")
     raise UserError(
-        f"{model_uri}: neither a checkpoint (meta.json) nor a run folder with one (best.json, last.json, checkpoints/)"
+        f"{named}: neither a checkpoint (meta.json) nor a run folder with one (best.json, last.json, checkpoints/)"
     )

@@ -20,6 +20,11 @@ def check_data(plan: TrainingPlan, pairs: Pairs, log: Callable[[str], None] = la
 
     Raises UserError that names dataset, row, value and what to do.
     """
+    if plan.evaluate_every is not None and not pairs.num("held_out"):
+        log(
+            f"warning: {pairs.uri} holds no pictures out, so nothing is measured and no checkpoint is chosen as the "
+            "best: the last one is used. Import the data with --held-out above 0"
+        )
     for part in [pairs, *(Pairs.open(uri, pairs.classes) for uri, _ in plan.mixture)]:
         counts = audit(part)
         log(f"label audit of {part.uri}: {summary(counts, part.classes)}")

@@ -59,7 +59,7 @@ def check_same_run(
     recorded = saved.meta.get("run") or {}
     found = {
         "system": saved.meta["system"],
-        "config": to_plain(from_plain(type(config), saved.meta["config"])) if same_system else saved.meta["config"],
+        "config": to_plain(from_plain(type(config), saved.meta["config"])) if same_system else {},
         "image_size": tuple(saved.meta["image_size"]),
         "classes": saved.meta["classes_hash"],
         **recorded,
@@ -71,6 +71,11 @@ def check_same_run(
         "classes": pairs.classes.hash,
         **{name: value for name, value in run_record(plan, pairs, mixture).items() if name in recorded},
     }
+    if not same_system:
+        raise UserError(
+            f"{plan.output} holds a run of system {saved.meta['system']!r}, this is one of {plan.system!r}; give "
+            "another --output"
+        )
     different = [name for name in wanted if _content(found[name]) != _content(wanted[name])]
     if different:
         details = "; ".join(_difference(name, found[name], wanted[name]) for name in different)

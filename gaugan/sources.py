@@ -68,10 +68,19 @@ class Source:
             return self.uri.removesuffix(pattern).rstrip("/") or "/"
         return storage.parent(self.uri) if _is_file(self.uri) else self.uri
 
-    @property
-    def is_tree(self) -> bool:
-        """True when it takes whatever lies below its root; an output must not lie there."""
-        return bool(self.pattern) or not _is_file(self.uri)
+    def would_take(self, folder: str) -> bool:
+        """True when files written to `folder`, or below it, would be inputs the next time; never for a single file."""
+        if (not self.pattern and _is_file(self.uri)) or not (folder + "/").startswith(self.root.rstrip("/") + "/"):
+            return False
+        inside = [part for part in folder[len(self.root.rstrip("/")) :].split("/") if part]
+        if not self.pattern:
+            return self.recursive or not inside
+        parts = self.pattern.split("/")
+        if "**" in self.pattern:
+            return True  # it may cross any folder
+        if len(inside) >= len(parts):
+            return False
+        return all(_regex(part).fullmatch(name) for part, name in zip(parts, inside, strict=False))
 
     @property
     def is_table(self) -> bool:

@@ -102,7 +102,7 @@ def check_models(config: Any, classes: ClassTable, image_size: Size) -> None:
     for flag, uri, system in [*named, ("features", features if kind == "unet" else "", "unet")]:
         if not uri:
             continue
-        meta = checkpoint.read_meta(checkpoint.find(uri))
+        meta = checkpoint.read_meta(checkpoint.find(uri, f"--{flag}"))
         if meta["system"] != system:
             raise UserError(f"--{flag} {uri}: a checkpoint of system {meta['system']!r}; needed is one of {system!r}")
         if flag in ("judge", "initial") and meta["classes_hash"] != classes.hash:

@@ -238,13 +238,10 @@ def _hooks(run: Run) -> Hooks:
     return Hooks(report, sample, evaluate, save, skipped, run.is_stopping)
 
 
-def _evaluation_split(run: Run) -> str:
-    return "held_out" if run.pairs.num("held_out") else "train"
-
-
 def _fixed_batch(run: Run) -> dict[str, torch.Tensor]:
-    """The same few pictures for every sample sheet."""
-    spec = _spec(run.plan, _evaluation_split(run), run.plan.sample_count, "none")
+    """The same few pictures for every sample sheet: held-out ones, if there are any."""
+    split = "held_out" if run.pairs.num("held_out") else "train"
+    spec = _spec(run.plan, split, run.plan.sample_count, "none")
     return to_device(next(whole_split(run.pairs, spec)), run.device)
 
 
@@ -277,15 +274,15 @@ def _unless_hurried(run: Run, items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _evaluate(run: Run, step: int) -> None:
-    """Measures on held-out pictures, notes it, and saves a new best.
+    """Measures on held-out pictures (without any: nothing), notes it, and saves a new best.
 
     A measurement that a stop falls into is dropped: the resumed run begins with it.
     """
-    if run.stopping:
+    if run.stopping or not run.pairs.num("held_out"):
         return
     plan = run.plan
     _calibrate(run, step)
-    spec = _spec(plan, _evaluation_split(run), plan.evaluate_batch, "none")
+    spec = _spec(plan, "held_out", plan.evaluate_batch, "none")
     held_out = _unless_hurried(run, whole_split(run.pairs, spec, plan.evaluate_limit))
     metrics = run.system.evaluate(to_device(batch, run.device) for batch in held_out)
     if run.stopping:

@@ -19,8 +19,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from cluster.private_ray import start_private_ray
 from gaugan import __version__, storage
 from gaugan.config import parse, to_plain, to_yaml
 from gaugan.errors import UserError
@@ -29,6 +31,9 @@ from jobs import lock
 
 EXIT_USAGE = 2
 EXIT_TOO_MANY_FAILURES = 3
+CODE_FOLDERS = {"gaugan", "jobs", "cluster", "tune", "serve", "tests", "benchmarks", "docs"}
+LARGEST_SEED = 2**63 - 1
+"""What torch takes."""
 
 
 class TooManyFailuresError(RuntimeError):
@@ -67,8 +72,8 @@ class JobConfig:
             raise UserError(f"--num-workers {self.num_workers}: must be at least 1")
         if self.cpus_per_worker < 0:
             raise UserError(f"--cpus-per-worker {self.cpus_per_worker}: must be 0 (a fair share) or more")
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed}: must be 0 or more")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"--seed {self.seed}: must be 0 to {LARGEST_SEED}")
         if "@" in self.tracking.partition("://")[2].partition("/")[0]:
             advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment instead"
             raise UserError(f"--tracking: holds a user name or password, which would be saved with the run; {advice}")
@@ -145,7 +150,7 @@ def run(main: Callable[[Any], Any], config_class: type[JobConfig], description: 
         STOP.signal = signal.SIGTERM
         STOP.event.set()
     if STOP():
-        print(f"stopped; everything so far is saved. Continue with:\n  {command_line()}", flush=True)
+        print(f"stopped; what is finished so far is kept. Continue with:\n  {command_line()}", flush=True)
         raise SystemExit(STOP.exit_code)
 
 
@@ -165,6 +170,10 @@ def command_line() -> str:
 def checked_output(config: Config) -> Config:
     """Makes the paths absolute; inside a submitted job a relative output would vanish with its working directory."""
     output = config.output
+    for field in dataclasses.fields(config):
+        is_needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if is_needed and field.name in PATH_FIELDS - {"output"} and not str(getattr(config, field.name)).strip():
+            raise UserError(f"--{field.name.replace('_', '-')} is empty: give a path or URI")
     if not output.strip() and not config.needs_output:
         return _with_absolute_paths(config)
     if not output.strip():
@@ -172,10 +181,39 @@ def checked_output(config: Config) -> Config:
     refuse_relative("--output", output)
     if storage.is_local(output) and storage.local_path(output).is_file():
         raise UserError(f"--output {output}: is a file; give a folder")
+    _refuse_code(output)
+    _refuse_another_jobs(config)
     from jobs.tracking import tracking_uri
 
     tracking_uri(config.tracking, output)  # refused now rather than after the work has begun
     return _with_absolute_paths(config)
+
+
+def _refuse_code(output: str) -> None:
+    """Raises UserError for the folders that this program itself lies in: results among its files harm both."""
+    if not storage.is_local(output):
+        return
+    root = Path(__file__).resolve().parent.parent
+    path = storage.local_path(output).resolve()
+    if path == root or (root in path.parents and path.relative_to(root).parts[0] in CODE_FOLDERS):
+        raise UserError(f"--output {output}: holds the program's own code; choose another folder, such as runs/NAME")
+
+
+def _refuse_another_jobs(config: JobConfig) -> None:
+    """Raises UserError when the output holds the result of another job, which would be overwritten in part."""
+    uri = storage.join(config.output, "run.json")
+    try:
+        job = storage.read_json(uri).get("job") if storage.exists(uri) else None
+    except (ValueError, AttributeError):  # damaged: it is written anew
+        return
+    if job and job != job_name(config):
+        raise UserError(f"--output {config.output}: holds the result of {job}; choose another folder")
+
+
+def job_name(config: JobConfig) -> str:
+    """The job whose flags these are, such as train_unet."""
+    module = sys.modules[type(config).__module__]
+    return Path(getattr(module, "__file__", None) or "").stem.removesuffix("_config")
 
 
 def refuse_relative(flag: str, uri: str) -> None:
@@ -232,6 +270,7 @@ def begin(config: JobConfig) -> None:
     lock.acquire(config.output, command_line())
     storage.write_text(storage.join(config.output, "config.yaml"), to_yaml(config))
     info = {
+        "job": job_name(config),
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seed": config.seed,
@@ -310,6 +349,6 @@ def start_ray(config: JobConfig) -> None:
         ray.init(**quiet, runtime_env={"env_vars": given} if given else None)
     else:
         cpus = max(os.cpu_count() or 1, config.num_workers * config.threads)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        start_private_ray(num_cpus=cpus, **quiet)
     if STOP.listens:
         STOP.listen()  # Ray has put its own handlers in place

@@ -52,10 +52,14 @@ class Config(JobConfig):
         for name in ("limit", "seeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: must be at least 1")
+        if self.gallery < 0:
+            raise UserError(f"--gallery {self.gallery}: must be 0 (none) or more")
 
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the content of metrics.json ({} after a stop or a dry run)."""
+    if config.inception and not storage.exists(config.inception):
+        raise UserError(f"--inception {config.inception}: no such file; leave it out to use our own feature network")
     models = {name: resolve_model(getattr(config, name), config.tracking) for name in ("model", "judge")}
     pairs = Pairs.open(config.input)
     about = describe(config, pairs, models)
@@ -102,7 +106,7 @@ def describe(config: Config, pairs: Pairs, models: dict[str, str]) -> dict[str, 
         "settings": {name: getattr(config, name) for name in ("limit", "seeds", "seed", "inception", "gallery")},
     }
     for name, system in (("model", "spade"), ("judge", "unet")):
-        found = checkpoint.find(models[name])
+        found = checkpoint.find(models[name], f"--{name}")
         meta = checkpoint.read_meta(found)
         if meta["system"] != system:
             raise UserError(f"--{name} {getattr(config, name)}: holds a {meta['system']}, not a {system}")

@@ -51,7 +51,7 @@ def main(config: Config) -> dict[str, Any]:
     from gaugan import checkpoint
 
     pairs = Pairs.open(config.input)
-    model = checkpoint.find(resolve_model(config.model, config.tracking))
+    model = checkpoint.find(resolve_model(config.model, config.tracking), "--model")
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
         raise UserError(f"--model {config.model}: holds a {meta['system']}, not a unet")

@@ -15,6 +15,7 @@ with another number of workers, and what is painted is not painted again.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from gaugan.progress import Progress
 from gaugan.style_choice import StyleChoice, absolute_sources, check_sources
 from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, run, start_ray
 from jobs.recorded import recorded
-from jobs.tracking import Tracker, resolve_model
+from jobs.tracking import Tracker, resolve_model, within_reach
 
 LINE_EVERY_S = 5.0
 BYTES_PER_PIXEL = 3
@@ -92,7 +93,8 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     height, width = plan.image_size
     check_room(config.output, len(items) * plan.style.per_picture * height * width * BYTES_PER_PIXEL, "the paintings")
-    plan, items = paint_plan.settle(config.output, _within_reach(config, plan), items)
+    plan = dataclasses.replace(plan, model=within_reach(config.model, plan.model, config.output))
+    plan, items = paint_plan.settle(config.output, plan, items)
     begin(config)
     started = time.monotonic()
     with recorded(config, "generate") as tracker:
@@ -115,7 +117,7 @@ def prepare(config: Config) -> tuple[PaintPlan, ClassTable, list[Item]]:
 
     if (config.output + "/").startswith(config.input.rstrip("/") + "/"):
         raise UserError(f"--output {config.output}: lies inside --input, and would be read as label maps next time")
-    model = checkpoint.find(resolve_model(config.model, config.tracking))
+    model = checkpoint.find(resolve_model(config.model, config.tracking), "--model")
     meta = checkpoint.read_meta(model)
     if meta["system"] != "spade":
         raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; painting needs a spade")
@@ -162,17 +164,6 @@ def _list(config: Config, classes: ClassTable) -> tuple[list[Item], bool, bool]:
         raise UserError("--images and --instances belong to a folder of label maps; a dataset of pairs has its own")
     pairs = Pairs.open(config.input, classes)
     return paint_plan.list_pairs(pairs, config.split, config.limit), True, pairs.has_instances
-
-
-def _within_reach(config: Config, plan: PaintPlan) -> PaintPlan:
-    """A model from a registry lies on this machine only: the other nodes, and a rerun, find its copy in the output."""
-    if not config.model.startswith("models:/"):
-        return plan
-    import dataclasses
-
-    copy = storage.join(config.output, "model")
-    storage.upload_folder(plan.model, copy, last="meta.json")
-    return dataclasses.replace(plan, model=copy)
 
 
 def _paint(config: Config, plan: PaintPlan, classes: ClassTable, items: list[Item]) -> int:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -275,12 +276,23 @@ def _refuse_problems(checked: list[Checked], config: Config, rules: Rules) -> No
             f"--map {shlex.quote(label)}={close[0]}, or give --unknown ignore"
         )
     problems += [problem for item in checked for problem in item.problems]
+    problems += _same_names(checked)
     if not problems:
         return
     lines = [f"{len(problems)} problem(s) in {config.annotations}; nothing was written:", *problems[:MAX_REPORTED]]
     lines += [f"... and {len(problems) - MAX_REPORTED} more"] * (len(problems) > MAX_REPORTED)
     lines += [f"the classes are {', '.join(rules.table.names)}"] * bool(num_shapes)
     raise UserError("\n  ".join(lines))
+
+
+def _same_names(checked: list[Checked]) -> list[str]:
+    """A pair's id is its JSON's path without the ending: a.json and a.JSON would be one."""
+    paths = defaultdict(list)
+    for item in checked:
+        paths[os.path.splitext(item.path)[0]].append(item.path)
+    return [
+        f"{' and '.join(same)}: differ in their ending only; rename one" for same in paths.values() if len(same) > 1
+    ]
 
 
 def _ordered(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:

@@ -153,7 +153,7 @@ def export_weights(config: Config) -> dict[str, Any]:
     from gaugan.spade.label_channels import unknown_first
     from gaugan.spade.official import unfit_for_published
 
-    loaded = checkpoint.load(checkpoint.find(config.model))
+    loaded = checkpoint.load(checkpoint.find(config.model, "--model"))
     if loaded.meta["system"] != "spade":
         raise UserError(f"--model {config.model}: a checkpoint of system {loaded.meta['system']!r}; needed is spade")
     spade = from_plain(SpadeConfig, loaded.meta["config"], source=config.model)

@@ -35,7 +35,7 @@ from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_roo
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
 from jobs.recorded import recorded
-from jobs.tracking import Tracker, resolve_model
+from jobs.tracking import Tracker, resolve_model, within_reach
 
 LABEL_MAP_BYTES = 8 * 1024
 LOGGED = (
@@ -172,11 +172,14 @@ def label_once(config: Config) -> dict[str, Any]:
     plan, classes, items = prepare(config)
     if config.dry_run:
         label_plan.check_resume(config.output, plan)
-        print(f"{len(items)} inputs, {plan.num_shards} shards, model {plan.model_hash}, {plan.device} {plan.precision}")
+        print(
+            f"{len(items)} inputs, {plan.num_shards} shard(s), model {plan.model_hash}, {plan.device} {plan.precision}"
+        )
         return {}
     check_room(config.output, _needed_bytes(items, plan.image_size) - _written_bytes(config.output), "the dataset")
     lock.acquire(config.output, command_line())  # before the plan is looked at: it may be another living run's
-    plan, inputs, notes = label_plan.settle(config.output, _within_reach(config, plan), items)
+    plan = dataclasses.replace(plan, model=within_reach(config.model, plan.model, config.output))
+    plan, inputs, notes = label_plan.settle(config.output, plan, items)
     begin(config)
     for note in notes:
         print(f"note: {note}")
@@ -203,7 +206,7 @@ def prepare(config: Config) -> tuple[LabelPlan, ClassTable, Listing]:
     from gaugan import checkpoint
 
     source = open_source(config)
-    model = checkpoint.find(resolve_model(config.model, config.tracking))
+    model = checkpoint.find(resolve_model(config.model, config.tracking), "--model")
     meta = checkpoint.read_meta(model)
     if meta["system"] != "unet":
         raise UserError(f"--model {config.model}: a checkpoint of system {meta['system']!r}; labelling needs a unet")
@@ -258,18 +261,9 @@ def open_source(config: Config) -> Source:
     if (config.bytes_column or config.id_column) and not source.is_table:
         raise UserError("--bytes-column, --id-column: only .parquet inputs have columns; leave them out")
     for flag, uri in (("--output", config.output), ("--export-labelme", config.export_labelme)):
-        if (uri + "/").startswith(source.root.rstrip("/") + "/") and source.is_tree:
+        if uri and source.would_take(uri):
             raise UserError(f"{flag} {uri}: lies inside --input, and would be read as pictures next time")
     return source
-
-
-def _within_reach(config: Config, plan: LabelPlan) -> LabelPlan:
-    """A model from a registry lies on this machine only: the other nodes, and a rerun, find its copy in the output."""
-    if not config.model.startswith("models:/"):
-        return plan
-    copy = storage.join(config.output, "model")
-    storage.upload_folder(plan.model, copy, last="meta.json")
-    return dataclasses.replace(plan, model=copy)
 
 
 def _needed_bytes(items: Listing, image_size: tuple[int, int] | None) -> int:

@@ -117,7 +117,7 @@ def label(job: Job) -> None:
         num_chunks = sum(map(len, job.missing.values()))
         pool = share_machine(job.config.num_workers, job.plan.threads, job.config.use_gpu)
         job.pace.skip = pool.num_workers
-        print(f"{todo} inputs, {pool.num_workers} U-Nets on {job.plan.device}", flush=True)
+        print(f"{todo} inputs, {pool.num_workers} U-Net(s) on {job.plan.device}", flush=True)
         for row in run_stages(job.work(), num_chunks, job.plan, job.classes, job.config.output, pool, STOP):
             if row is not None:
                 done += _account(job, row)

@@ -67,7 +67,7 @@ def finish(road: steps.Road, seconds: float) -> None:
 
     page = write_report(road.config.output, road.table)
     width = max(len(name) for name, _, _ in road.table)
-    print(f"\nDone in {duration(seconds)}. What was measured:")
+    print(f"\nDone, after {duration(seconds)} of this sitting. What was measured, and how long each step took in all:")
     for name, measured, took in road.table:
         print(f"  {name:<{width}}  {took:>7}  {measured}")
     print(f"\nreport page    {page}")

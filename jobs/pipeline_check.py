@@ -42,8 +42,8 @@ def check_inputs(config: PipelineConfig) -> list[Checked] | None:
         if uri and not storage.is_folder(uri):
             raise UserError(f"--{name} {uri}: no such folder")
     road = steps.Road(config, 0)
-    _check_steps(road)
     _check_same_data(config)
+    _check_steps(road)
     if not config.annotations:
         return None
     _check_pictures(road)
@@ -68,12 +68,18 @@ def _check_numbers(config: PipelineConfig) -> None:
 
 def _check_steps(road: steps.Road) -> None:
     """The config of every step checks its own fields; U-Net and painter check their sizes where they are built."""
-    from jobs.train_unet import with_decay
+    from jobs.train_unet import steps_there, with_decay
 
     steps.import_config(road)
     for name, build in (("train_unet", steps.unet_config), ("train_unet (judge)", steps.judge_config)):
         with own_flags(name):
             unet = build(road)
+            there = steps_there(unet)
+            if there not in (None, unet.steps):
+                raise UserError(
+                    f"--steps {unet.steps}: {unet.output} holds a run of {there} steps, over which its learning rate "
+                    f"falls; give --steps {there} again, or another --output for the whole road"
+                )
             network = with_decay(unet)
             plan = unet.plan("unet", network)
     with own_flags("label_dataset"):

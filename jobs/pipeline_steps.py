@@ -47,7 +47,15 @@ class Road:
         start = time.monotonic()
         with own_flags(name):
             measured = do()
-        self.table.append((name, measured, duration(time.monotonic() - start)))
+        self.table.append((name, measured, duration(self._took(name, time.monotonic() - start))))
+
+    def _took(self, name: str, seconds: float) -> float:
+        """Seconds that a step took, all sittings together."""
+        uri = self.folder("times.json")
+        times: dict[str, float] = storage.read_json(uri) if storage.exists(uri) else {}
+        times[name] = round(times.get(name, 0.0) + seconds, 1)
+        storage.write_json(uri, times)
+        return times[name]
 
     def flags(self, name: str, **values: Any) -> dict[str, Any]:
         """The shared flags for a step that writes to the folder `name`."""
@@ -174,6 +182,13 @@ def label_dataset(road: Road) -> str:
             f"--images {road.config.images}: {pairs.num('train')} labelled pictures to learn from and "
             f"{pairs.num('held_out')} held out; at least 1 and 2 are needed. The other files were refused, see "
             f"{road.folder('labelled/report/index.html')}: mend or add some, and choose another --output"
+        )
+    doubtful = stats["review"] + stats["reject"]
+    if doubtful > stats["labelled"] / 2:
+        print(
+            f"warning: {doubtful} of {stats['labelled']} label maps are doubtful, and a painter learns what they say. "
+            f"Look at {road.folder('labelled/report/index.html')}; more --unet-steps or annotations make better ones",
+            flush=True,
         )
     return (
         f"{stats['labelled']} labelled, {stats['refused']} refused, mean confidence {stats['confidence']['mean']:.3f}"

@@ -87,8 +87,8 @@ def shared_tracking(tracking: str, output: str) -> str:
     return tracking or ("" if os.environ.get("MLFLOW_TRACKING_URI") else own_file(output))
 
 
-def open_run(tracking: str, output: str, job: str, config: Any) -> Tracker:
-    """Starts (or, for the same output, continues) the MLflow run of a job."""
+def open_run(tracking: str, output: str, job: str, config: Any, name: str = "") -> Tracker:
+    """Starts (or, for the same output, continues) the MLflow run of a job; its name is "JOB: FOLDER" or `name`."""
     uri = tracking_uri(tracking, output)
     if not uri:
         if tracking != "none":
@@ -98,7 +98,8 @@ def open_run(tracking: str, output: str, job: str, config: Any) -> Tracker:
     previous = storage.read_json(known) if storage.exists(known) else {}
     shown = _without_secret(uri)
     try:
-        tracker = MLflowTracker.open(uri, job, previous.get("run_id", "") if previous.get("uri") == shown else "")
+        name = name or f"{job}: {storage.name(output)}"
+        tracker = MLflowTracker.open(uri, job, name, previous.get("run_id", "") if previous.get("uri") == shown else "")
     except Exception as error:
         print(f"warning: MLflow at {shown} can't be used, the run goes on without it: {error}")
         return NullTracker()
@@ -135,7 +136,7 @@ class MLflowTracker:
         self._logged: dict[str, set[int]] = {}
 
     @staticmethod
-    def open(uri: str, job: str, run_id: str) -> MLflowTracker:
+    def open(uri: str, job: str, name: str, run_id: str) -> MLflowTracker:
         from mlflow.exceptions import MlflowException
 
         tracker = MLflowTracker(uri, run_id)
@@ -147,7 +148,7 @@ class MLflowTracker:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the store was cleared: a new run
                     raise
         experiment = tracker._experiment(uri)
-        tracker.run_id = tracker.client.create_run(experiment, run_name=job, tags={"job": job}).info.run_id
+        tracker.run_id = tracker.client.create_run(experiment, run_name=name, tags={"job": job}).info.run_id
         return tracker
 
     def _experiment(self, uri: str) -> str:
@@ -293,6 +294,18 @@ def resolve_model(uri: str, tracking: str = "") -> str:
     if version.tags.get("model_hash", found) != found:
         raise UserError(f"{uri}: its files ({found}) are not those that were registered ({version.tags['model_hash']})")
     return folder
+
+
+def within_reach(uri: str, folder: str, output: str) -> str:
+    """The checkpoint `folder` that `uri` was resolved to, or its copy in `output`.
+
+    A model from a registry lies on this machine only; the other nodes, and a rerun, find it there.
+    """
+    if not uri.startswith("models:/"):
+        return folder
+    copy = storage.join(output, "model")
+    storage.upload_folder(folder, copy, last="meta.json")
+    return copy
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

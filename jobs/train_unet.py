@@ -37,20 +37,25 @@ def with_decay(config: TrainUNet) -> UNetConfig:
 
     Raises UserError when the output holds a run whose rate falls to another step: it would not be the same run.
     """
-    from gaugan import checkpoint
-
     if config.unet.decay_steps:
         return config.unet
-    known = checkpoint.steps(config.output)
-    meta = checkpoint.read_meta(checkpoint.step_uri(config.output, known[-1])) if known else {}
-    there = meta.get("config", {}).get("decay_steps", config.steps) if meta.get("system") == "unet" else config.steps
-    if there != config.steps:
+    there = steps_there(config)
+    if there not in (None, config.steps):
         raise UserError(
             f"--steps {config.steps}: {config.output} holds a run whose learning rate falls until step {there}. Give "
             f"--steps {there} to finish that run; or begin one of {config.steps} steps from its weights with --initial "
             f"{config.output} --output ANOTHER; or go on at its lowest rate with --decay-steps {there}"
         )
     return dataclasses.replace(config.unet, decay_steps=config.steps)
+
+
+def steps_there(config: TrainUNet) -> int | None:
+    """The step until which the learning rate of the run in the output falls; None when no U-Net's run is there."""
+    from gaugan import checkpoint
+
+    known = checkpoint.steps(config.output)
+    meta = checkpoint.read_meta(checkpoint.step_uri(config.output, known[-1])) if known else {}
+    return meta.get("config", {}).get("decay_steps") if meta.get("system") == "unet" else None
 
 
 if __name__ == "__main__":

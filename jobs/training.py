@@ -19,7 +19,7 @@ from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
 from jobs.attending import Speaker, Wire, attended, stop_watch
-from jobs.command import JobConfig, begin, check_room, start_ray
+from jobs.command import JobConfig, begin, check_room, job_name, start_ray
 from jobs.resources import Workers, check_resources, check_training_memory
 from jobs.tracking import Tracker, attach, open_run
 
@@ -107,7 +107,7 @@ def train(job: TrainingJob, system: str, config: Any, registered_name: str = "")
     start_ray(job)
     check_resources(Workers(job.num_workers, job.threads, job.use_gpu))
     begin(job)
-    tracker = open_run(job.tracking, job.output, system, job)
+    tracker = open_run(job.tracking, job.output, job_name(job), job)
     try:
         result = fit(plan, tracker, num_workers=job.num_workers, threads=job.threads, max_failures=job.max_failures)
     except BaseException:

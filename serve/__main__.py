@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+from cluster.private_ray import start_private_ray
 from gaugan.config import parse, to_yaml
 from gaugan.errors import UserError
 from serve.config import ServeConfig
@@ -183,10 +184,8 @@ def _connect(config: ServeConfig) -> None:
         return
     painters = max(config.num_replicas, config.max_replicas) * config.cpus_per_replica
     segmenters = max(config.segmenter_replicas, config.max_segmenter_replicas) * config.cpus_per_segmenter
-    ray.init(
-        address="local",
+    start_private_ray(
         num_cpus=max(os.cpu_count() or 1, painters + (segmenters if config.segmenter else 0) + 1),
-        include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,

@@ -226,6 +226,14 @@ def test_a_bare_name_is_also_looked_for_in_the_sibling_folder_images(tmp_path: P
     assert image.shape == (24, 32, 3) and "images/a.png" in note
 
 
+@pytest.mark.parametrize("image_path", ["../data/a.png", "..\\data\\a.png", "sub/../a.png", "./a.png"])
+def test_a_roundabout_picture_path_that_stays_in_the_folder_is_followed(tmp_path: Path, image_path: str) -> None:
+    path = write(tmp_path / "data", [])
+    (tmp_path / "data" / "sub").mkdir()
+    write(tmp_path / "data", [], imagePath=image_path)
+    assert read_picture(read_labelme(path, str(tmp_path / "data")))[0].shape == (24, 32, 3)
+
+
 @pytest.mark.parametrize(
     "image_path",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from gaugan.errors import UserError
 from jobs import command
 from jobs.command import JobConfig, Stop, TooManyFailuresError
 
+ROOT = Path(__file__).parent.parent
 JOB = '''
 """What this job does."""
 import sys, time
@@ -80,6 +82,26 @@ def test_exit_codes_and_messages(script: Path, tmp_path: Path, arguments: list[s
     out, error = process.communicate(timeout=60)
     assert process.returncode == code and words in out + error and "secret" not in out + error
     assert ("Traceback" in error) == (code == 1)
+
+
+def test_the_programs_own_folders_and_the_results_of_other_jobs_are_no_output(script: Path, tmp_path: Path) -> None:
+    for arguments in (["--dry-run"], []):
+        process = start(script, "--output", "gaugan", *arguments, cwd=ROOT)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 2 and "holds the program's own code" in error and "runs/" in error
+        (tmp_path / "pairs").mkdir(exist_ok=True)
+        (tmp_path / "pairs" / "run.json").write_text('{"job": "import_annotations"}')
+        process = start(script, "--output", str(tmp_path / "pairs"), *arguments)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 2 and "holds the result of import_annotations" in error
+    assert os.listdir(tmp_path / "pairs") == ["run.json"]
+
+
+def test_the_same_job_may_use_its_output_again(script: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        process = start(script, "--output", str(tmp_path / "out"))
+        assert process.communicate(timeout=60) and process.returncode == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["job"] == script.stem
 
 
 def test_a_dry_run_prints_the_config_and_writes_nothing(script: Path, tmp_path: Path) -> None:

@@ -89,6 +89,29 @@ def test_a_pattern_gives_what_it_matches_with_ids_below_its_fixed_part(tree: str
     assert contents(source) == {name: FILES[below + name] for name in found}
 
 
+@pytest.mark.parametrize(
+    ("uri", "folder", "taken"),
+    [
+        ("", "out", True),
+        ("", "", True),
+        ("/*.jpg", "out", False),
+        ("/*.jpg", "", True),
+        ("/*/*.jpg", "out", True),
+        ("/a*/*.jpg", "out", False),
+        ("/*/*.jpg", "out/deeper", False),
+        ("/**/*.jpg", "out/deeper", True),
+        ("/a.png", "out", False),
+    ],
+)
+def test_a_source_knows_which_folders_it_would_take_files_from(tree: str, uri: str, folder: str, taken: bool) -> None:
+    assert Source(tree + uri).would_take(f"{tree}/{folder}".rstrip("/")) is taken
+    assert not Source(tree + uri).would_take(f"{tree}-beside/{folder}")
+
+
+def test_a_flat_folder_takes_nothing_from_the_folders_below(tree: str) -> None:
+    assert not Source(tree, recursive=False).would_take(f"{tree}/out")
+
+
 def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "[x]*").mkdir()
     (tmp_path / "[x]*" / "a.png").write_bytes(b"1")

@@ -143,7 +143,7 @@ def test_no_password_reaches_the_output(tmp_path: Path, monkeypatch: pytest.Monk
         run_id = "1"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:canary@host:5000")
-    monkeypatch.setattr(MLflowTracker, "open", staticmethod(lambda uri, job, run_id: Opened()))
+    monkeypatch.setattr(MLflowTracker, "open", staticmethod(lambda uri, job, name, run_id: Opened()))
     open_run("", str(tmp_path), "toy", None)
     assert storage.read_json(f"{tmp_path}/mlflow_run.json") == {"uri": "http://host:5000", "run_id": "1"}
 

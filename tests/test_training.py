@@ -12,7 +12,9 @@ from toy_runs import curve, install_toy, lines, same_state, stop_after, toy_plan
 from toys import ToySystem, write_pairs
 
 from gaugan import checkpoint, storage, training
+from gaugan.data_check import check_data
 from gaugan.errors import UserError
+from gaugan.pairs import Pairs
 from gaugan.plan import TrainingPlan, square
 from gaugan.training import run_training
 
@@ -114,6 +116,18 @@ def test_the_best_checkpoint_stays_and_is_found(plan: TrainingPlan, monkeypatch:
     assert result["best"]["step"] == 8 and checkpoint.steps(plan.output) == [8, 24]
     assert checkpoint.load(checkpoint.find(plan.output)).meta["metrics"]["score"] == 0.9
     assert [line["held_out/score"] for line in lines(plan.output) if "held_out/score" in line] == [0.9, 0.5, None]
+
+
+def test_a_run_on_data_that_holds_nothing_out_measures_nothing_and_its_last_checkpoint_counts(
+    plan: TrainingPlan, tmp_path: Path
+) -> None:
+    plan = replace(plan, data=write_pairs(str(tmp_path / "all"), held_out=0))
+    result = run_training(plan)
+    assert steps_of(plan.output, "held_out/score") == [] and checkpoint.pointed(plan.output, "best") is None
+    assert checkpoint.find(plan.output) == result["checkpoint"] == checkpoint.step_uri(plan.output, 24)
+    told: list[str] = []
+    check_data(plan, Pairs.open(plan.data), log=told.append)
+    assert any("holds no pictures out" in line and "--held-out" in line for line in told)
 
 
 def test_one_bad_step_is_skipped_counted_and_the_run_finishes(plan: TrainingPlan) -> None:

@@ -77,6 +77,8 @@ def test_values_are_set_at_their_paths() -> None:
         ("batch_size: {distribution: randint, low: 1.5, high: 4}", ["whole numbers"]),
         ("spade.gan_mode: {distribution: choice, values: []}", ["values must be a list"]),
         ("a: {", ["space.yaml"]),
+        ("spade.lambda_feat: {distribution: [uniform], low: 1, high: 2}", ["['uniform']", "loguniform"]),
+        ("spade.lambda_feat: {distribution: uniform, 2: 2}", ["uniform takes high and low", "'2'"]),
     ],
 )
 def test_a_space_that_means_nothing_is_refused_with_advice(tmp_path: Path, text: str, words: list[str]) -> None:

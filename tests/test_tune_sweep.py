@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tune_toys
 import yaml
+from tiny_models import write_pairs
 
 from gaugan import storage
 from gaugan.config import from_plain
@@ -154,11 +155,31 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
         sweep.main(flags(tmp_path / "f", base=tune_toys.write_base(tmp_path / "f", spade=spade), dry_run=True))
 
 
+def test_data_that_hold_nothing_out_are_refused_since_no_trial_could_be_judged(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "pairs", train=2, held_out=0)
+    with pytest.raises(UserError, match="holds no pictures out"):
+        sweep.main(flags(tmp_path / "a", base=tune_toys.write_base(tmp_path / "a", input=data), dry_run=True))
+
+
 def test_a_metric_that_is_not_measured_is_refused_at_once_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--metric nonsense: is not measured; choose one of g_gan, .*l1, style_effect"):
         sweep.main(flags(tmp_path, metric="nonsense", dry_run=True))
     for metric in ("l1", "held_out/l1"):
-        assert sweep.main(flags(tmp_path, metric=metric, mode="min", dry_run=True))["status"] == "dry-run"
+        assert sweep.main(flags(tmp_path, metric=metric, dry_run=True))["status"] == "dry-run"
+
+
+def test_less_of_a_loss_is_better_and_more_of_everything_else_unless_told(tmp_path: Path) -> None:
+    for metric, mode in (("l1", "min"), ("held_out/g_feat", "min"), ("d_real", "min"), ("style_effect", "max")):
+        config = flags(tmp_path, metric=metric)
+        assert sweep.make_setup(config, sweep.read_base(config)).mode == mode
+    config = flags(tmp_path, metric="l1", mode="max")
+    assert sweep.make_setup(config, sweep.read_base(config)).mode == "max"
+
+
+def test_a_picture_is_no_base_config(tmp_path: Path) -> None:
+    (tmp_path / "base.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(UserError, match="--base .*base.png"):
+        sweep.main(flags(tmp_path, base=str(tmp_path / "base.png")))
 
 
 def test_a_sweep_on_gpus_that_a_private_ray_can_never_get_is_refused_before_anything_is_written(

@@ -17,7 +17,7 @@ from jobs.train_gaugan import TrainGauGAN
 
 
 def write_base(folder: Path, **changes: Any) -> str:
-    """A base.yaml whose data stand: a dataset of one pair."""
+    """A base.yaml whose data stand: a dataset of two pairs."""
     from dataclasses import replace
 
     import numpy as np
@@ -28,7 +28,9 @@ def write_base(folder: Path, **changes: Any) -> str:
     data = str(folder / "pairs")
     writer = PairsWriter(data, PORTRAIT_CLASSES)
     picture, label_map = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
-    writer.add(Pair("a", images.encode_png(picture), encode_label_map(label_map, PORTRAIT_CLASSES), 8, 8))
+    encoded = images.encode_png(picture), encode_label_map(label_map, PORTRAIT_CLASSES)
+    writer.add(Pair("a", *encoded, 8, 8))
+    writer.add(Pair("b", *encoded, 8, 8, "held_out"))
     writer.finish()
     spade = SpadeConfig(style="joint_vae")
     base = replace(

@@ -200,7 +200,8 @@ class Ledger(ray.tune.Callback):
         from mlflow import MlflowClient
 
         name = f"trial {record.number:03d}"
-        row = open_run(parent["uri"], trials.folder(self._setup.output, record.number), name, record.values)
+        folder = trials.folder(self._setup.output, record.number)
+        row = open_run(parent["uri"], folder, "trial", record.values, name)
         if row.reference():
             client = MlflowClient(tracking_uri=parent["uri"])
             client.set_tag(row.reference()["run_id"], "mlflow.parentRunId", parent["run_id"])

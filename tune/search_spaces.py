@@ -87,9 +87,9 @@ def _distribution(where: str, entry: Any) -> Distribution:
     if not isinstance(entry, Mapping) or "distribution" not in entry:
         raise UserError(f"{where}: expected {{distribution: {'|'.join(KEYS)}, ...}}, found {entry!r}")
     kind = entry["distribution"]
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         raise UserError(f"{where}: distribution {kind!r} is unknown; allowed are {', '.join(KEYS)}")
-    given = set(entry) - {"distribution"}
+    given = {str(key) for key in entry} - {"distribution"}
     if given != KEYS[kind]:
         close = [name for key in given - KEYS[kind] for name in difflib.get_close_matches(key, KEYS[kind])]
         hint = f" (did you mean {close[0]}?)" if close else ""

@@ -20,7 +20,7 @@ import yaml
 from gaugan import storage
 from gaugan.config import from_plain, to_plain
 from gaugan.errors import UserError
-from gaugan.spade.config import held_out_metrics
+from gaugan.spade.config import better_direction, held_out_metrics
 from jobs.command import (
     STOP,
     JobConfig,
@@ -62,8 +62,8 @@ class SweepConfig(JobConfig):
     """random: independent draws, the same for the same --seed; optuna: TPE, learns from the trials before."""
     metric: str = ""
     """Held-out measurement to judge by; unset = the system's own (consistency_miou, which needs spade.judge)."""
-    mode: Literal["max", "min"] = "max"
-    """Whether more or less of it is better."""
+    mode: Literal["", "max", "min"] = ""
+    """Whether more or less of it is better; unset = less of l1 and of losses, more of all others."""
     baseline: bool = True
     """Trial 0 runs the base config's own values."""
 
@@ -122,7 +122,7 @@ def read_base(config: SweepConfig) -> TrainGauGAN:
         data = yaml.safe_load(storage.read_text(config.base))
     except OSError as error:
         raise UserError(f"--base {error}; jobs/train_gaugan.py ... --dry-run prints one") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--base {config.base}: {error}") from error
     if isinstance(data, dict):
         # The base's own output is not touched, and a base that its --dry-run printed says dry_run.
@@ -136,7 +136,10 @@ def check_trials(config: SweepConfig, setup: Setup) -> None:
     from gaugan.systems import check_models
 
     job = setup.job(0, {})
-    classes = Pairs.open(job.input).classes
+    pairs = Pairs.open(job.input)
+    if not pairs.num("held_out"):
+        raise UserError(f"{job.input}: holds no pictures out to judge trials by; import it with --held-out above 0")
+    classes = pairs.classes
     check_models(job.spade, classes, job.plan(trials.SYSTEM, job.spade).image_size)
     known = held_out_metrics(job.spade, classes.names)
     metric = config.metric.removeprefix("held_out/")
@@ -152,7 +155,7 @@ def make_setup(config: SweepConfig, base: TrainGauGAN) -> Setup:
     if metric.startswith("consistency") and not base.spade.judge:
         raise UserError(
             f"--metric {metric}: is measured by a judge; set spade.judge in {config.base} to a U-Net run, "
-            "or give another --metric, such as l1 with --mode min"
+            "or give another --metric, such as l1"
         )
     return Setup(
         output=config.output,
@@ -160,7 +163,7 @@ def make_setup(config: SweepConfig, base: TrainGauGAN) -> Setup:
         steps=config.steps,
         evaluate_every=config.evaluate_every or max(1, config.steps // 10),
         metric=f"held_out/{metric}",
-        mode=config.mode,
+        mode=config.mode or better_direction(metric),
         num_workers=config.num_workers,
         threads=config.threads,
         use_gpu=config.use_gpu,

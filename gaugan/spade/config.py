@@ -148,6 +148,10 @@ class SpadeConfig:
         weights = ("lambda_feat", "lambda_perceptual", "lambda_kld", "beta1", "beta2")
         resnet = ("resnet_downsamplings", "resnet_blocks")
         check_numbers(self, (*sizes, *steps, "init_gain", "learning_rate", "ema_half_life"), (*weights, *resnet))
+        check_numbers(self, not_negative=("decay_start",))
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"--{name} {getattr(self, name)}: must be 0 or more and below 1")
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
             if getattr(self, name) % 2 == 0 or getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be odd")
@@ -178,6 +182,11 @@ def held_out_metrics(config: SpadeConfig, class_names: Sequence[str]) -> list[st
     }
     judged = ["miou", "accuracy", *(f"iou_{name}" for name in class_names)] if config.judge else []
     return [*(name for name, measured in terms.items() if measured), *(f"consistency_{name}" for name in judged)]
+
+
+def better_direction(metric: str) -> Literal["max", "min"]:
+    """Whether more or less of one of `held_out_metrics` is better: less of a loss."""
+    return "min" if metric == "l1" or metric.startswith(("g_", "d_")) else "max"
 
 
 def learning_rate_factor(step: int, decay_start: int | None, decay_steps: int, decay_every: int = 1) -> float:

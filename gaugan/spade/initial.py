@@ -18,7 +18,7 @@ def load_initial_weights(networks: Mapping[str, nn.Module], uri: str, classes: C
     Networks not given in `networks` stay untouched (a frozen encoder is the caller's own). Raises UserError with all
     names and shapes that don't fit, for another class table, and for a checkpoint of another system.
     """
-    saved = checkpoint.load(checkpoint.find(uri))
+    saved = checkpoint.load(checkpoint.find(uri, "--initial"))
     if saved.meta["system"] != "spade":
         raise UserError(f"--initial {uri}: a checkpoint of system {saved.meta['system']!r}; needed is one of 'spade'")
     if saved.classes.hash != classes.hash:

@@ -105,7 +105,8 @@ def load_style(uri: str, device: torch.device | str = "cpu") -> Style:
     if active < MIN_ACTIVE_UNITS:
         raise UserError(
             f"{uri}: the style encoder has collapsed ({active} of {len(style.prior.mean)} units active, "
-            f"at least {MIN_ACTIVE_UNITS} are needed); train it longer or with a smaller lambda_kld"
+            f"at least {MIN_ACTIVE_UNITS} are needed); train it longer (more steps of train_encoder, in a pipeline "
+            "more --encoder-steps: the same command goes on) or with a smaller --lambda-kld"
         )
     return style.to(device)
 

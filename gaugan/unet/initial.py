@@ -23,7 +23,8 @@ def load_initial_weights(unet: UNet, *, initial: str, encoder_weights: str, clas
     elif encoder_weights == "none":
         warnings.warn(
             "--encoder-weights none: the U-Net's down path starts from random weights and needs more pictures or a "
-            f"longer run than one with ImageNet weights. Otherwise: {CHOICES}",
+            "longer run than one that starts from ImageNet weights (a file of them), or from a trained U-Net "
+            "(--initial)",
             stacklevel=2,
         )
     elif encoder_weights == "imagenet":
@@ -33,7 +34,7 @@ def load_initial_weights(unet: UNet, *, initial: str, encoder_weights: str, clas
 
 
 def _load_unet(unet: UNet, uri: str, classes: ClassTable) -> None:
-    saved = checkpoint.load(checkpoint.find(uri))
+    saved = checkpoint.load(checkpoint.find(uri, "--initial"))
     if saved.meta["system"] != "unet":
         raise UserError(f'--initial {uri}: a checkpoint of system {saved.meta["system"]!r}, needed is one of "unet"')
     if saved.classes.hash != classes.hash:
