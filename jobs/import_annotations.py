@@ -14,10 +14,9 @@ import hashlib
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -39,13 +38,12 @@ from gaugan.report import label_strip
 from gaugan.shapes import class_ids
 from jobs.command import STOP, JobConfig, begin, check_room, run
 from jobs.import_summary import MAX_REPORTED, Checked, shares, summary
+from jobs.in_order import AHEAD, in_order
 from jobs.recorded import recorded_import
 
 SHEET_ROWS, SHEET_SIDE_PX = 12, 192
 BYTES_PER_PIXEL = 2
 """Disk use of a stored pair, PNG picture and label map together; photographs at worst."""
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +121,9 @@ def check_all(config: Config) -> list[Checked]:
     """Every file of the folder with its split. Raises one UserError with all that is wrong in it; writes nothing."""
     rules, entries = read_rules(config), _find(config)
     progress, checked = Progress(len(entries), unit="annotation"), []
-    with ThreadPoolExecutor(config.num_workers * config.threads) as pool:
-        for item in _ordered(pool, lambda entry: check(entry, config, rules), entries):
+    threads = config.num_workers * config.threads
+    with ThreadPoolExecutor(threads) as pool:
+        for item in in_order(pool, lambda entry: check(entry, config, rules), entries, AHEAD * threads):
             checked.append(item)
             progress.tell(len(checked), "checked")
     _refuse_problems(checked, config, rules)
@@ -209,7 +208,8 @@ def write_dataset(
     picked = _spread(range(len(originals)), SHEET_ROWS) + _spread(range(len(originals), len(rows)), SHEET_ROWS // 2)
     sheet: list[np.ndarray] = []
     progress = Progress(len(rows), unit="pair")
-    for place, (pair, image, label_map) in enumerate(_ordered(pool, lambda row: make_pair(*row, config, rules), rows)):
+    made = in_order(pool, lambda row: make_pair(*row, config, rules), rows, AHEAD * config.num_workers * config.threads)
+    for place, (pair, image, label_map) in enumerate(made):
         if STOP():
             return None
         writer.add(pair)
@@ -293,13 +293,6 @@ def _same_names(checked: list[Checked]) -> list[str]:
     return [
         f"{' and '.join(same)}: differ in their ending only; rename one" for same in paths.values() if len(same) > 1
     ]
-
-
-def _ordered(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
-    """Results in order, with no more than a few items per thread in flight, so that memory stays bounded."""
-    window = 8 * pool._max_workers
-    for start in range(0, len(items), window):
-        yield from pool.map(function, items[start : start + window])
 
 
 def _spread(places: range, count: int) -> list[int]:

@@ -11,7 +11,6 @@ and pixel, and then no dataset is written. --dry-run only checks and counts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,8 +23,9 @@ from gaugan.label_counts import DontCare, LabelCounts, problem_list, table
 from gaugan.layouts import LAYOUTS, Layout, Search, Triple, find_triples
 from gaugan.progress import Progress
 from gaugan.report import label_strip
-from gaugan.triples import Prepared, Rules, prepare
+from gaugan.triples import Rules, prepare
 from jobs.command import STOP, JobConfig, begin, check_room, run
+from jobs.in_order import AHEAD, in_order
 from jobs.recorded import recorded_import
 
 SHEET_PICTURES, SHEET_SIDE_PX = 16, 192
@@ -159,8 +159,10 @@ def _walk(config: Config, triples: list[Triple], rules: Rules, writer: pairs.Pai
     tally = Tally(LabelCounts(), [], Counter(), [])
     progress = Progress(len(triples), unit="picture")
     shown = {len(triples) * k // SHEET_PICTURES for k in range(SHEET_PICTURES)}
-    with ThreadPoolExecutor(config.num_workers * config.threads) as pool:
-        for place, found in enumerate(_ordered(pool, triples, rules)):
+    threads = config.num_workers * config.threads
+    with ThreadPoolExecutor(threads) as pool:
+        prepared = in_order(pool, lambda triple: prepare(triple, rules), triples, AHEAD * threads)
+        for place, found in enumerate(prepared):
             if STOP():
                 break
             tally.problems += found.problems
@@ -177,13 +179,6 @@ def _walk(config: Config, triples: list[Triple], rules: Rules, writer: pairs.Pai
     return tally
 
 
-def _ordered(pool: ThreadPoolExecutor, triples: list[Triple], rules: Rules) -> Iterator[Prepared]:
-    """Results in order, a few in flight, so that memory stays bounded."""
-    window = 8 * pool._max_workers
-    for start in range(0, len(triples), window):
-        yield from pool.map(lambda triple: prepare(triple, rules), triples[start : start + window])
-
-
 def _conclude(config: Config, rules: Rules, tally: Tally) -> None:
     """Prints the histogram; raises UserError listing the problems, if there are any."""
     print("\n".join(table(tally.counts, rules.classes)), flush=True)
@@ -194,7 +189,7 @@ def _conclude(config: Config, rules: Rules, tally: Tally) -> None:
     counts = ", ".join(f"{tally.splits[split]} {split}" for split in pairs.SPLITS)
     print(f"{counts}; 255 in label maps: {rules.dontcare}")
     if not tally.splits["held_out"]:
-        print("note: nothing is held out for measuring (no val part); training then measures on training pictures")
+        print("note: nothing is held out (no val part): training measures nothing, and its last checkpoint counts")
 
 
 def _finish(config: Config, layout: Layout, rules: Rules, writer: pairs.PairsWriter, tally: Tally) -> dict[str, Any]:
