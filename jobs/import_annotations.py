@@ -270,7 +270,7 @@ def _refuse_problems(checked: list[Checked], config: Config, rules: Rules) -> No
     problems = []
     for label, count in num_shapes.most_common():
         files = [item.path for item in checked if label in item.unknown]
-        close = difflib.get_close_matches(label.strip().lower(), rules.table.names, n=1) or ["CLASS"]
+        close = difflib.get_close_matches(label.strip().lower(), rules.table.names, n=1, cutoff=0.75) or ["CLASS"]
         problems.append(
             f"label {label!r} is no class: {count} x in {len(files)} files, first {files[0]}; rename it with "
             f"--map {shlex.quote(label)}={close[0]}, or give --unknown ignore"

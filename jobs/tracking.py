@@ -26,6 +26,8 @@ METRICS_PER_CALL = 1000
 MAX_WAITING = 20_000
 """Metric points that wait for a server that is away; older ones are dropped."""
 RETRY_AFTER_S = 60.0
+SCHEMES = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
+"""Of the tracking URIs that MLflow knows."""
 
 
 class Tracker(Protocol):
@@ -67,9 +69,11 @@ def tracking_uri(tracking: str, output: str) -> str:
         return own_file(output)  # "" on S3; said in open_run
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{os.path.abspath(uri.removeprefix('sqlite:///'))}"
-    if "://" not in uri:
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
+    if scheme not in SCHEMES:
         raise UserError(
-            f"--tracking {uri}: expected an MLflow URI such as sqlite:////path/mlflow.db or http://host:5000"
+            f"--tracking {_without_secret(uri)}: expected an MLflow URI such as sqlite:////path/mlflow.db or "
+            "http://host:5000"
         )
     return uri
 

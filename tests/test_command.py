@@ -74,6 +74,7 @@ def start(script: Path, *arguments: str, **options: object) -> subprocess.Popen[
         (["--num-workers", "0"], 2, "at least 1"),
         (["--seed", "-1"], 2, "--seed"),
         (["--tracking", "http://me:secret@host:5000"], 2, "MLFLOW_TRACKING_PASSWORD"),
+        (["--tracking", "htp://host:5000"], 2, "expected an MLflow URI"),
         (["--help"], 0, "What this job does."),
     ],
 )

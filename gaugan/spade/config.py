@@ -56,7 +56,7 @@ class SpadeConfig:
     encoder: str = ""
     """URI of the style_vae run or checkpoint, for style=frozen_encoder."""
     initial: str = ""
-    """URI of a spade run or of imported weights (jobs/import_checkpoint.py) to begin with; empty = from chance."""
+    """URI of a spade run or of imported weights (jobs/import_checkpoint.py) to begin with; empty = random weights."""
     features: str = "none"
     """Perceptual features: vgg19[:URI of its weights] on pictures in [-1, 1] as published, vgg19-imagenet[:URI] on
     normalised ones, unet:URI of a U-Net checkpoint, or none."""
@@ -133,7 +133,7 @@ class SpadeConfig:
     decay_every: int = 1
     """Steps between two changes of the falling rate; the published code changes it once per epoch."""
     d_steps_per_g: int = 1
-    """The generator is updated at every so-manieth step only, the discriminator at every step."""
+    """The generator is updated once in so many steps, the discriminator at every step."""
     mode: Literal["fast", "faithful"] = "fast"
     """fast = one pass of each network per step; faithful = as published: a second generator pass for the discriminator
     and so statistics and spectral norm updated twice, KL divergence summed, and the multi-GPU batch norm's own rule."""

@@ -48,7 +48,7 @@ class SpadeNorm:
             if rest.startswith(word) and cross and first == second and first.isdigit() and int(first) % 2 == 1:
                 return SpadeNorm(text.startswith("spectral"), word, int(first))
         raise UserError(
-            f"generator_norm {text!r}: expected [spectral]spade(syncbatch|batch|instance)KxK with odd K, such as "
+            f"--generator-norm {text}: expected [spectral]spade(syncbatch|batch|instance)KxK with odd K, such as "
             "spectralspadesyncbatch3x3"
         )
 
