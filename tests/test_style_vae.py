@@ -12,7 +12,7 @@ from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.spade.config import StyleVAEConfig
 from gaugan.spade.style import StylePrior, encoder_input_size, load_style
-from gaugan.spade.vae import StyleVAESystem
+from gaugan.spade.vae import MAX_GRADIENT_NORM, StyleVAESystem
 
 torch.set_num_threads(1)
 
@@ -59,6 +59,7 @@ def test_training_rebuilds_colours_and_uses_the_style_vector():
     before = system.evaluate([make_batch(-1)])
     run_steps(system, 0, 60)
     after = system.evaluate([make_batch(-1)])
+    system.calibrate([make_batch(0)])
     assert after["reconstruction_psnr"] > before["reconstruction_psnr"] + 3
     assert after["active_units"] >= 4 and system.style.prior.active_units() >= 4
 
@@ -118,6 +119,42 @@ def test_the_prior_fits_the_styles_it_has_seen():
     assert prior.active_units() == 2
 
 
+def test_a_picture_with_a_wild_or_infinite_style_does_not_reach_the_prior():
+    torch.manual_seed(0)
+    mu, logvar = torch.randn(6, 3), torch.randn(6, 3)
+    clean, disturbed, untouched = StylePrior(3), StylePrior(3), StylePrior(3)
+    clean.update(mu[:4], logvar[:4])
+    logvar[4, 1], mu[5, 0] = 30.0, torch.nan
+    disturbed.update(mu, logvar)
+    for name, value in clean.state_dict().items():
+        torch.testing.assert_close(disturbed.state_dict()[name], value)
+    untouched.update(mu[4:], logvar[4:])
+    assert untouched.batches == 0 and torch.equal(untouched.noise, torch.ones(3))
+
+
+def test_the_prior_is_that_of_the_present_encoder_and_calibrating_twice_gives_the_same():
+    system = make_system()
+    batches = [make_batch(0), make_batch(1)]
+    system.style.prior.update(torch.full((4, 8), 50.0), torch.zeros(4, 8))  # of a time long gone
+    system.calibrate(batches)
+    first = copy.deepcopy(system.style.prior.state_dict())
+    means = torch.cat([system.style.encode(batch["image"])[0] for batch in batches])
+    torch.testing.assert_close(first["mean"], means.mean(0), rtol=1e-3, atol=1e-4)
+    system.calibrate(batches)
+    assert all(torch.equal(value, first[name]) for name, value in system.style.prior.state_dict().items())
+
+
+def test_one_wild_picture_does_not_lame_the_training():
+    """Adam's memory of a gradient stays small whatever a picture does: a step after it moves as far as one before."""
+    system = make_system()
+    run_steps(system, 0, 3)
+    with torch.no_grad():
+        system.style.encoder.fc_var.bias[0] = 40.0
+    run_steps(system, 3, 4)
+    remembered = [state["exp_avg_sq"].max() for state in system.optimiser.state.values()]
+    assert max(remembered) < MAX_GRADIENT_NORM**2
+
+
 def test_a_seed_gives_the_same_style_in_any_company():
     prior = StylePrior(5)
     prior.update(torch.randn(9, 5), torch.zeros(9, 5))
@@ -127,6 +164,7 @@ def test_a_seed_gives_the_same_style_in_any_company():
 def test_a_trained_encoder_is_loaded_frozen(tmp_path):
     system = make_system()
     run_steps(system, 0, 30)
+    system.calibrate([make_batch(0)])
     style = load_style(save(system, str(tmp_path / "vae")))
     image = make_batch(0)["image"]
     # Training lays weights out for its convolutions, a checkpoint does not: the last bits may differ.
@@ -137,5 +175,5 @@ def test_a_trained_encoder_is_loaded_frozen(tmp_path):
 def test_a_collapsed_encoder_is_refused_with_advice(tmp_path):
     system = make_system()
     system.style.prior.update(torch.zeros(4, 8), torch.zeros(4, 8))
-    with pytest.raises(UserError, match="collapsed.*lambda_kld"):
+    with pytest.raises(UserError, match="collapsed.*--encoder-steps.*--lambda-kld"):
         load_style(save(system, str(tmp_path / "vae")))

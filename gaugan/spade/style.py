@@ -21,6 +21,11 @@ ACTIVE_VARIANCE = 0.01
 MIN_ACTIVE_UNITS = 4
 
 
+WILD_LOGVAR = 8.0
+"""The KL divergence wants variances near 1. One picture to which an encoder answers with e^30 would be most of the
+averages for thousands of batches, and painting with seeds would give noise."""
+
+
 class StylePrior(nn.Module):
     """A Gaussian fitted to the style vectors of the training pictures (the aggregate posterior).
 
@@ -43,13 +48,21 @@ class StylePrior(nn.Module):
 
     @torch.no_grad()
     def update(self, mu: Tensor, logvar: Tensor) -> None:
-        """Takes in one batch of posteriors (N, Z); a batch with a value that is not finite is left out."""
+        """Takes in one batch of posteriors (N, Z), but for pictures with values that are not finite, or wild."""
         weight = torch.clamp(1.0 / (self.batches + 1.0), min=1.0 - self.decay)
-        finite = torch.isfinite(mu.sum() + logvar.sum())
-        moments = (mu.mean(0), mu.t() @ mu / len(mu), logvar.exp().mean(0))
+        usable = torch.isfinite(mu.sum(1) + logvar.sum(1)) & (logvar.amax(1) < WILD_LOGVAR)
+        mu, variance = mu.where(usable[:, None], 0.0), logvar.exp().where(usable[:, None], 0.0)
+        count = usable.sum().clamp(min=1)
+        moments = (mu.sum(0) / count, mu.t() @ mu / count, variance.sum(0) / count)
         for old, new in zip((self.mean, self.second, self.noise), moments, strict=True):
-            old.copy_(torch.where(finite, torch.lerp(old, new.float(), weight), old))
-        self.batches += finite.long()
+            old.copy_(torch.where(usable.any(), torch.lerp(old, new.float(), weight), old))
+        self.batches += usable.any().long()
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """As it was made: the next batch is the first."""
+        for buffer, value in ((self.mean, 0.0), (self.second, 0.0), (self.noise, 1.0), (self.batches, 0)):
+            buffer.fill_(value)
 
     def active_units(self) -> int:
         """How many dimensions carry information about the picture."""

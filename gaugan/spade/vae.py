@@ -76,6 +76,11 @@ class StyleDecoder(nn.Module):
         return torch.bmm(pixels, vectors).view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
+MAX_GRADIENT_NORM = 5.0
+"""Usual norms are 0.5 to 1.5. Now and then a picture gets a variance of e^30, whose KL divergence has a gradient of
+1e9: Adam would remember its square for thousands of steps and hardly move until then (docs/what_did_not_work.md)."""
+
+
 class StyleVAESystem:
     """Encoder E with its prior, and the decoder that trains it."""
 
@@ -116,11 +121,19 @@ class StyleVAESystem:
         reconstruction = F.l1_loss(painted, image)
         kld = losses.kl_divergence(mu, logvar)
         weight = self.config.lambda_kld * min(1.0, (step + 1) / max(1, self.config.kld_warmup_steps))
-        skipped = optimiser_step(reconstruction + weight * kld, self.optimiser, self.trained)
+        skipped = optimiser_step(reconstruction + weight * kld, self.optimiser, self.trained, MAX_GRADIENT_NORM)
         statistics.restore_if(skipped)
         encoder.eval()
-        self.style.prior.update(mu.detach(), logvar.detach())
         return {"reconstruction_l1": reconstruction.detach(), "kld": kld.detach(), "skipped": skipped}
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Fits the prior anew to the styles that the present encoder gives training pictures; deterministic."""
+        self.style.prior.forget()
+        for batch in batches:
+            with autocast(self.config.precision, self.device):
+                mu, logvar = self.style.encoder(self._inputs(batch)[0])
+            self.style.prior.update(mu, logvar)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The picture as the encoder sees it (a square), and the labels for the decoder."""
