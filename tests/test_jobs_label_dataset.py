@@ -301,7 +301,7 @@ def test_a_signal_ends_the_job_in_good_order_and_the_command_continues(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
-        if "U-Nets on cpu" in line:
+        if "U-Net(s) on cpu" in line:
             break
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
