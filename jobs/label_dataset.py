@@ -31,9 +31,10 @@ from gaugan.plan import square
 from gaugan.progress import Pace
 from gaugan.sources import Source
 from jobs import lock
-from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, command_line, refuse_relative, run
+from jobs.command import STOP, JobConfig, TooManyFailuresError, begin, check_room, command_line, run
 from jobs.label_round import label_rounds
 from jobs.label_run import Job, label, open_job, tallies
+from jobs.outputs import refuse_relative
 from jobs.recorded import recorded
 from jobs.tracking import Tracker, resolve_model, within_reach
 

@@ -19,7 +19,8 @@ from gaugan.errors import UserError
 from gaugan.plan import TrainingPlan, square
 from gaugan.preprocess import Mode
 from jobs.attending import Speaker, Wire, attended, stop_watch
-from jobs.command import JobConfig, begin, check_room, job_name, start_ray
+from jobs.command import JobConfig, begin, check_room, start_ray
+from jobs.outputs import job_name
 from jobs.resources import Workers, check_resources, check_training_memory
 from jobs.tracking import Tracker, attach, open_run
 

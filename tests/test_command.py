@@ -15,7 +15,7 @@ import yaml
 
 from gaugan import storage
 from gaugan.errors import UserError
-from jobs import command
+from jobs import command, outputs
 from jobs.command import JobConfig, Stop, TooManyFailuresError
 
 ROOT = Path(__file__).parent.parent
@@ -172,7 +172,7 @@ def test_every_path_becomes_absolute_also_in_nested_configs(monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     inner = Model("runs/vae", "none", "unet:runs/unet", "s3://bucket/judge")
-    found = command.checked_output(
+    found = outputs.checked_output(
         WithModel(output="~/out", input="file:///a%20b", model="models:/unet@champion", inner=inner)
     )
     assert (found.output, found.input, found.model) == ("/home/me/out", "/a b", "models:/unet@champion")
@@ -181,8 +181,8 @@ def test_every_path_becomes_absolute_also_in_nested_configs(monkeypatch: pytest.
     assert found.inner == Model(f"{cwd}/runs/vae", "none", f"unet:{cwd}/runs/unet", "s3://bucket/judge")
     for features in ("none", "vgg19", "vgg19:s3://bucket/vgg.pth"):
         config = WithModel(output="x", inner=Model(features=features, encoder_weights="w.pth"))
-        assert command.checked_output(config).inner.features == features
-        assert command.checked_output(config).inner.encoder_weights == f"{cwd}/w.pth"
+        assert outputs.checked_output(config).inner.features == features
+        assert outputs.checked_output(config).inner.encoder_weights == f"{cwd}/w.pth"
 
 
 def test_the_output_tells_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from gaugan.errors import UserError
 from gaugan.labels import ClassTable
 from gaugan.pairs import Pairs
 from jobs import import_dataset as job
-from jobs.command import checked_output
+from jobs.outputs import checked_output
 
 
 def config(layout: str, root: str, output: Path, **changes: Any) -> job.Config:

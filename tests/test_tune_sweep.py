@@ -88,7 +88,7 @@ def check_rows_in_mlflow(uri: str) -> None:
     experiment = client.get_experiment_by_name("gaugan")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [run for run in runs if run.info.run_name == "sweep"]
+    (parent,) = [run for run in runs if run.info.run_name == "sweep: sweep"]
     rows = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.info.status for run in rows) == ["FAILED", "FINISHED", "FINISHED"]
     assert all("spade.lambda_feat" in run.data.params for run in rows)

@@ -26,10 +26,10 @@ from jobs.command import (
     JobConfig,
     TooManyFailuresError,
     begin,
-    checked_output,
     run,
     start_ray,
 )
+from jobs.outputs import checked_output
 from jobs.resources import Workers, check_resources
 from jobs.tracking import Tracker, open_run
 from jobs.train_gaugan import TrainGauGAN
