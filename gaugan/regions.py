@@ -24,6 +24,8 @@ BACKGROUND_CROP = 0.75
 """Share of the side that is cut, at a random place, from the picture that lends its background."""
 COLOURS = Augmentation(hue_degrees=180.0, saturation=0.4)
 CONTRAST, BRIGHTNESS = 0.3, 0.35
+DYED, FROM_PICTURE = 0.5, 0.6
+"""Share of the recoloured regions that get a mean colour of any kind; and of those, one that the picture has."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,30 @@ REGION_PRESETS = {
 def recolour_regions(
     image: np.ndarray, label_map: np.ndarray, class_ids: Sequence[int], probability: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Gives each class of `class_ids`, with `probability`, a turn of hue and other saturation, contrast, brightness.
+    """Gives each class of `class_ids`, with `probability`, other colours, its shading kept.
+
+    Either a turn of hue and another saturation and brightness, or, in a share DYED of the cases, a mean colour that has
+    nothing to do with its own: any colour, or that of a random pixel of the picture. A turn leaves white clothes white;
+    only dyed ones are now and then as pink as skin. Contrast changes in both.
 
     uint8 (H, W, 3) and (H, W) -> uint8 (H, W, 3). Region borders are blended over 3 pixels, so that no hard edge
     betrays them. Draws the same count of random numbers whatever happens.
     """
     draws = rng.uniform(-1.0, 1.0, size=(len(class_ids), 6))
+    dyes = rng.random(size=(len(class_ids), 7))
     pixels = image.astype(np.float32)
     result = pixels
-    for number, draw in zip(class_ids, draws, strict=True):
+    for number, draw, dye in zip(class_ids, draws, dyes, strict=True):
         region = label_map == number
         if draw[5] >= 2.0 * probability - 1.0 or not region.any():
             continue
         turned = pixels @ colour_matrix(COLOURS, np.array([draw[0], draw[1], 0, 0, 1.0])).T.astype(np.float32)
         mean = turned[region].mean(0)
-        turned = (turned - mean) * (1 + CONTRAST * draw[2]) + mean * (1 + BRIGHTNESS * draw[3])
+        colour = mean * (1 + BRIGHTNESS * draw[3])
+        if dye[0] < DYED:
+            place = tuple((dye[2:4] * label_map.shape).astype(int))
+            colour = pixels[place] if dye[1] < FROM_PICTURE else 255 * dye[4:].astype(np.float32)
+        turned = (turned - mean) * (1 + CONTRAST * draw[2]) + colour
         weight = _softened(region)
         result = result * (1 - weight) + turned * weight
     return _to_uint8(result)

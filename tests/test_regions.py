@@ -48,6 +48,21 @@ def test_a_recoloured_region_keeps_its_shading() -> None:
         assert np.corrcoef(grey, new_grey)[0, 1] > 0.7
 
 
+def test_white_clothes_get_colours_too_and_now_and_then_one_that_the_picture_has() -> None:
+    image = np.full((64, 64, 3), 250, np.uint8)
+    label_map = np.zeros((64, 64), np.uint8)
+    label_map[32:] = PORTRAIT_CLASSES.ids["clothes"]
+    image[:16] = (240, 200, 170)  # such as skin
+    means = np.array(
+        [
+            recolour_regions(image, label_map, [PORTRAIT_CLASSES.ids["clothes"]], 1.0, rng(seed))[40:].mean((0, 1))
+            for seed in range(60)
+        ]
+    )
+    assert (np.ptp(means, axis=1) > 30).sum() >= 8  # without dyes: none
+    assert (np.abs(means - (240, 200, 170)).max(1) < 3).sum() >= 2
+
+
 def test_probability_zero_changes_nothing_and_one_class_draws_as_many_numbers_as_another() -> None:
     image, label_map = draw_portrait(3, 48)
     one, two = rng(4), rng(4)
