@@ -31,7 +31,7 @@ def computes_bf16(device: torch.device) -> bool:
 def gains_by_bf16(device: torch.device) -> bool:
     """True when bfloat16 is faster than float32 there.
 
-    Not on Intel's processors without AMX tiles: their bfloat16 convolutions take twice as long (docs/results.md).
+    Not on Intel's processors without AMX tiles: their bfloat16 convolutions take twice as long (docs/segmenter.md).
     """
     if device.type != "cpu" or not computes_bf16(device):
         return computes_bf16(device)

@@ -3,7 +3,7 @@
 With few annotated pictures a network learns that hair is brown and clothes are white. Where the label map is known,
 hair, clothes, eyes and background can be given other colours one by one, and the figure can be set before another
 picture's background; shapes, shading and lines, which carry the meaning, stay (cf. Dwibedi et al. 2017, "Cut, Paste and
-Learn", arXiv 1708.01642; Ghiasi et al. 2021, "Simple Copy-Paste", arXiv 2012.07177). docs/results.md has its effect.
+Learn", arXiv 1708.01642; Ghiasi et al. 2021, "Simple Copy-Paste", arXiv 2012.07177). docs/segmenter.md has its effect.
 """
 
 from __future__ import annotations

@@ -55,31 +55,28 @@ def check_same_run(
 
     A record of an older version may lack names; what it lacks is not compared.
     """
-    same_system = saved.meta["system"] == plan.system
+    if saved.meta["system"] != plan.system:
+        raise UserError(
+            f"{plan.output} holds a run of system {saved.meta['system']!r}, this is one of {plan.system!r}; give "
+            "another --output"
+        )
     recorded = saved.meta.get("run") or {}
     found = {
-        "system": saved.meta["system"],
-        "config": to_plain(from_plain(type(config), saved.meta["config"])) if same_system else {},
+        "config": to_plain(from_plain(type(config), saved.meta["config"])),
         "image_size": tuple(saved.meta["image_size"]),
         "classes": saved.meta["classes_hash"],
         **recorded,
     }
     wanted = {
-        "system": plan.system,
         "config": to_plain(config),
         "image_size": plan.image_size,
         "classes": pairs.classes.hash,
         **{name: value for name, value in run_record(plan, pairs, mixture).items() if name in recorded},
     }
-    if not same_system:
-        raise UserError(
-            f"{plan.output} holds a run of system {saved.meta['system']!r}, this is one of {plan.system!r}; give "
-            "another --output"
-        )
     different = [name for name in wanted if _content(found[name]) != _content(wanted[name])]
     if different:
         details = "; ".join(_difference(name, found[name], wanted[name]) for name in different)
-        other = "another --output to begin a new one" if {"system", "classes"} & set(different) else way_out(plan)
+        other = "another --output to begin a new one" if "classes" in different else way_out(plan)
         raise UserError(
             f"{plan.output} holds a run with other settings ({details}). Use the same settings to continue it, "
             f"or {other}"

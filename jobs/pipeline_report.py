@@ -12,7 +12,7 @@ from gaugan.report import Page, Strip
 RUNS = {"unet": "The U-Net that labels", "encoder": "The style encoder", "gaugan": "The painter"}
 ROWS = {
     "unet": "Rows: picture, label map by hand, label map by the U-Net (held-out pictures).",
-    "encoder": "Rows: picture and what the VAE makes of its style and label map.",
+    "encoder": "Rows: picture, what the VAE makes of its style and label map, the same in random styles.",
     "gaugan": "Rows: label map, real picture, painted in the real picture's style, painted in random styles.",
 }
 CURVES = {

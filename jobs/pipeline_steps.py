@@ -149,7 +149,7 @@ def _unet_config(road: Road, name: str, steps: int, seed_offset: int) -> Any:
         sample_every=steps,
         save_every=quarter(steps),
         register=name == "unet",
-        unet=UNetConfig(encoder_weights=own.encoder_weights, learning_rate=4e-3),  # short runs: docs/results.md
+        unet=UNetConfig(encoder_weights=own.encoder_weights, learning_rate=4e-3),  # short runs: docs/segmenter.md
     )
 
 

@@ -78,6 +78,13 @@ def test_a_run_is_never_continued_with_what_would_give_other_numbers(
     assert checkpoint.steps(plan.output) == [6]
 
 
+def test_the_run_of_another_system_is_refused_in_a_few_words(plan: TrainingPlan) -> None:
+    run_training(replace(plan, steps=2))
+    with pytest.raises(UserError, match="holds a run of system 'toy', this is one of 'unet'") as refusal:
+        check_resume(replace(plan, system="unet", config={}))
+    assert len(str(refusal.value)) < 250
+
+
 def test_what_does_not_change_the_numbers_may_change_between_two_sittings(plan: TrainingPlan, tmp_path: Path) -> None:
     straight = replace(plan, output=plan.output + "-straight")
     run_training(straight)

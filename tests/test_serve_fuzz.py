@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import psutil
 import pytest
+import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,8 +25,6 @@ from gaugan import labels
 from serve.api import ApiOptions, build_api
 from serve.guard import Tokens
 from serve.problems import PROBLEM_JSON
-
-schemathesis = pytest.importorskip("schemathesis", reason="the API was NOT fuzzed: schemathesis is missing")
 
 CASES = int(os.environ.get("FUZZ_CASES", "15"))
 """Requests per operation and phase (make test-long: 300)."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gaugan.labels import IGNORE
 
 POWER_FALLS = (0.6, 0.9)
-"""Shares of a run between which the power of the class weights falls (docs/results.md)."""
+"""Shares of a run between which the power of the class weights falls (docs/segmenter.md)."""
 
 
 def class_shares(label_map: Tensor, num_classes: int) -> Tensor:

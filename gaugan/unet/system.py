@@ -1,7 +1,7 @@
 """The U-Net as a system: pictures in, label maps out; trained on annotated pairs.
 
 The recipe (AdamW, cosine learning rate, the first part of the run at half the size, averaged weights) is the one that
-was best on held-out annotated portraits; docs/results.md has the figures.
+was best on held-out annotated portraits; docs/segmenter.md has the figures.
 """
 
 import math

@@ -30,8 +30,9 @@ def server() -> Iterator[tuple[str, SlowBackend]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The Chromium on PATH, else the one that Playwright downloaded."""
-    api = pytest.importorskip("playwright.sync_api", reason=f"{NOT_RUN}: playwright is missing")
-    with api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         names = ("chromium", "chromium-browser", "google-chrome")
         path = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
         if not Path(path).exists():
